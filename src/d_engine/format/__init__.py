@@ -1,0 +1,1 @@
+"""What everybody must agree on byte for byte: entries, groups, frames, limits and the error tree."""

@@ -1,0 +1,47 @@
+"""The interface between the replicated log and what it drives. Implement it to replicate a state of your own.
+
+A state machine is a pure function of the log: it reads no clock, draws no random number, and keeps nothing that two
+replicas could hold differently at the same index. Its time is `ApplyContext.log_time`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from d_engine.format.ids import LogIndex, Nanoseconds, Term
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyContext:
+    """Where in the log the commands stand. All commands of one entry share it."""
+
+    index: LogIndex
+    term: Term
+    log_time: Nanoseconds
+
+
+class StateMachine(Protocol):
+    """What a replica applies its log to.
+
+    * `apply` gets one group's commands, in order, and returns one result for each. It must not raise on any bytes: a
+      command that it cannot read gets a result that says so, the same on every replica.
+    * `query` answers an encoded read from the applied state; it must not change anything.
+    * `revision` is the state machine's own counter, which rises with every change that readers can see.
+    * `view` freezes the state at once and cheaply; `write` hands the view's bytes to the sink in pieces; `restore`
+      replaces the state by such pieces (split at other places); `digest` is equal for equal states.
+    """
+
+    @property
+    def revision(self) -> int: ...
+
+    def apply(self, commands: Sequence[bytes], context: ApplyContext) -> list[bytes]: ...
+
+    def query(self, request: bytes) -> bytes: ...
+
+    def view(self) -> object: ...
+
+    def write(self, view: object, sink: Callable[[bytes], None]) -> None: ...
+
+    def restore(self, source: Iterator[bytes]) -> None: ...
+
+    def digest(self) -> bytes: ...

@@ -1,0 +1,1 @@
+"""The consensus core: (state, event, now) -> effects."""

@@ -1,0 +1,1 @@
+"""One whole node, synchronous, over ports."""

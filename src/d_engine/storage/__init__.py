@@ -1,0 +1,1 @@
+"""Log, hard state and snapshots over a small disk port."""
