@@ -1,0 +1,1 @@
+"""The d-engine command."""

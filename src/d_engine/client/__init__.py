@@ -1,0 +1,1 @@
+"""The client interface and the remote client."""

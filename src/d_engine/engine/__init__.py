@@ -1,0 +1,1 @@
+"""Nodes to embed in a process or to run as a service."""

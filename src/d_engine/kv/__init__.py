@@ -1,0 +1,1 @@
+"""The default state machine: a key-value store with leases and history, a pure function of the log."""

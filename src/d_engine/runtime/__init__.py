@@ -1,0 +1,1 @@
+"""The replica's ports for real: disk, sockets, clocks, threads."""

@@ -1,0 +1,1 @@
+"""Simulator, checkers and conformance suites, for our tests and yours."""
