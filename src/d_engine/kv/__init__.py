@@ -1,1 +1,1 @@
-"""The default state machine: a key-value store with leases and history, a pure function of the log."""
+"""The default state machine: keys and values with revisions. A pure function of the log."""

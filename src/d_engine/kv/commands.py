@@ -1,0 +1,159 @@
+"""Commands: what a client asks the state machine to do, as the bytes that travel in groups and stand in the log.
+
+The first byte is the kind; whatever comes later (leases, transactions, ranges) takes a kind of its own. All numbers
+are little-endian. A command's length is known from outside, so its last part needs none. Empty keys and values are
+legal::
+
+    put, delete                          compare_and_swap
+    offset  size  field                  offset  size  field
+         0     1  kind                        0     1  kind
+         1     1  flags                       1     1  flags
+         2     2  key length                  2     2  key length
+         4        key                         4     4  length of the expected value
+                  value (put only)            8        key
+                                                       expected value
+                                                       value
+
+Flags of put and delete: 1, the previous entry is wanted. Flags of compare_and_swap: 1, a value is expected (without
+it the key must be absent, and the expected length is 0). Any other flag makes the command unreadable, so that an
+option that this release does not know is refused and not ignored.
+
+Limits of keys and values are checked where commands come from, with `check_key` and `check_value`. The state machine
+does not look at them: they may differ from node to node, its results must not.
+"""
+
+import struct
+from enum import IntEnum
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from d_engine.format.errors import InvalidRequestError, MalformedError
+from d_engine.format.limits import MAX_KEY_BYTES, MAX_VALUE_BYTES
+
+HIGHEST_KEY_LIMIT = 2**16 - 1
+"""No configuration may allow longer keys: the format has two bytes for their length."""
+
+HEAD = struct.Struct("<BBH")
+_COMPARE_HEAD = struct.Struct("<BBHI")
+
+
+class CommandKind(IntEnum):
+    """The first byte of a command."""
+
+    PUT = 1
+    DELETE = 2
+    COMPARE_AND_SWAP = 3
+
+
+PUT = CommandKind.PUT.value
+"""A plain integer: an enum member costs the hot paths a look-up."""
+DELETE = CommandKind.DELETE.value
+COMPARE_AND_SWAP = CommandKind.COMPARE_AND_SWAP.value
+WANT_PREVIOUS = 1
+_EXPECTS_VALUE = 1
+
+
+class Put(Struct, frozen=True, gc=False):
+    """Set the key to the value."""
+
+    key: bytes
+    value: bytes
+    want_previous: bool = False
+
+
+class Delete(Struct, frozen=True, gc=False):
+    """Remove the key, if it exists."""
+
+    key: bytes
+    want_previous: bool = False
+
+
+class CompareAndSwap(Struct, frozen=True, gc=False):
+    """Set the key to the value if it holds `expected` now; None: if it does not exist."""
+
+    key: bytes
+    expected: bytes | None
+    value: bytes
+
+
+Command: TypeAlias = Put | Delete | CompareAndSwap
+
+
+def check_key(key: bytes, max_bytes: int = MAX_KEY_BYTES) -> None:
+    """Raise `InvalidRequestError` unless this is a key within the limit."""
+    if not isinstance(key, bytes):
+        raise InvalidRequestError(f"a key must be bytes, not {type(key).__name__}")
+    if len(key) > max_bytes:
+        raise InvalidRequestError(
+            f"a key of {len(key)} bytes is too long: the limit is {max_bytes} (limits.max_key_bytes)"
+        )
+
+
+def check_value(value: bytes, max_bytes: int = MAX_VALUE_BYTES) -> None:
+    """Raise `InvalidRequestError` unless this is a value within the limit."""
+    if not isinstance(value, bytes):
+        raise InvalidRequestError(f"a value must be bytes, not {type(value).__name__}")
+    if len(value) > max_bytes:
+        raise InvalidRequestError(
+            f"a value of {len(value)} bytes is too long: the limit is {max_bytes} (limits.max_value_bytes)"
+        )
+
+
+def encode_put(key: bytes, value: bytes, want_previous: bool = False) -> bytes:
+    """The caller has checked key and value."""
+    return b"".join((HEAD.pack(PUT, want_previous, len(key)), key, value))
+
+
+def encode_delete(key: bytes, want_previous: bool = False) -> bytes:
+    """The caller has checked the key."""
+    return HEAD.pack(DELETE, want_previous, len(key)) + key
+
+
+def encode_compare_and_swap(key: bytes, expected: bytes | None, value: bytes) -> bytes:
+    """`expected=None`: only if the key does not exist. The caller has checked key and values."""
+    if expected is None:
+        return b"".join((_COMPARE_HEAD.pack(COMPARE_AND_SWAP, 0, len(key), 0), key, value))
+    head = _COMPARE_HEAD.pack(COMPARE_AND_SWAP, _EXPECTS_VALUE, len(key), len(expected))
+    return b"".join((head, key, expected, value))
+
+
+def decode_command(command: bytes) -> Command:
+    """Read any command. Raises `MalformedError`, whose text depends on the bytes only: it is part of a result, and
+    results are the same on every replica."""
+    if len(command) < HEAD.size:
+        raise MalformedError(f"a command of {len(command)} bytes is too short to be one")
+    kind, flags, key_length = HEAD.unpack_from(command)
+    if kind == COMPARE_AND_SWAP:
+        return _decode_compare_and_swap(command)
+    if kind != PUT and kind != DELETE:
+        raise MalformedError(f"a command has the unknown kind {kind}")
+    if flags & ~WANT_PREVIOUS:
+        raise MalformedError(f"a command of kind {kind} has unknown flags {flags:#04x}")
+    end = HEAD.size + key_length
+    if end > len(command):
+        raise MalformedError(f"a command's key of {key_length} bytes runs past its {len(command)} bytes")
+    key = command[HEAD.size : end]
+    if kind == PUT:
+        return Put(key, command[end:], bool(flags))
+    if end != len(command):
+        raise MalformedError(f"a delete has {len(command) - end} bytes behind its key")
+    return Delete(key, bool(flags))
+
+
+def _decode_compare_and_swap(command: bytes) -> CompareAndSwap:
+    if len(command) < _COMPARE_HEAD.size:
+        raise MalformedError(f"a compare_and_swap of {len(command)} bytes is too short to be one")
+    _, flags, key_length, expected_length = _COMPARE_HEAD.unpack_from(command)
+    if flags & ~_EXPECTS_VALUE:
+        raise MalformedError(f"a compare_and_swap has unknown flags {flags:#04x}")
+    if not flags and expected_length:
+        raise MalformedError("a compare_and_swap that expects an absent key names an expected value")
+    key_end = _COMPARE_HEAD.size + key_length
+    expected_end = key_end + expected_length
+    if expected_end > len(command):
+        raise MalformedError(
+            f"a compare_and_swap's parts of {key_length} and {expected_length} bytes run past its {len(command)}"
+        )
+    expected = command[key_end:expected_end] if flags else None
+    return CompareAndSwap(command[_COMPARE_HEAD.size : key_end], expected, command[expected_end:])

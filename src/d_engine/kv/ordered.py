@@ -1,0 +1,138 @@
+"""The keys in order: sorted chunks of bounded size, and a small set of changes not yet sorted in.
+
+A put of a new key, or a delete, only notes the key; every `PENDING_LIMIT` changes, or before a scan or a view, the
+notes are sorted and worked into the chunks. That costs a new key about a microsecond, later; overwriting a key costs
+nothing. A scan finds its first chunk by bisection and then walks: nothing ever sorts all keys.
+
+Chunk `i` holds the keys from `starts[i]` up to `starts[i + 1]`; `starts[0]` is the empty key, the smallest there is.
+Chunks are shared with views like the shards are: the first change to a shared chunk replaces it by a copy.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator
+
+CHUNK_LIMIT = 512
+"""Keys. A chunk that grows beyond is split; two neighbours that fit into half of it are joined."""
+
+PENDING_LIMIT = 512
+"""Changes noted before they are sorted in: about half a millisecond of work."""
+
+
+class FrozenKeys:
+    """The keys in order, as they were when `OrderedKeys.freeze` was called."""
+
+    __slots__ = ("_chunks", "_starts", "count")
+
+    def __init__(self, chunks: list[list[bytes]], starts: list[bytes], count: int) -> None:
+        self._chunks = chunks
+        self._starts = starts
+        self.count = count
+
+    def from_key(self, start: bytes) -> Iterator[bytes]:
+        """All keys that are not smaller than `start`, in order."""
+        return _walk(self._chunks, self._starts, start)
+
+
+class OrderedKeys:
+    """The keys in order, now. The caller knows which exist: it adds none twice and discards none that is absent."""
+
+    __slots__ = ("_added", "_chunks", "_discarded", "_settled_count", "_shared", "_starts")
+
+    def __init__(self, keys: Iterable[bytes] = ()) -> None:
+        """`keys` are distinct and in order."""
+        ordered = list(keys)
+        size = CHUNK_LIMIT * 3 // 4
+        self._chunks = [ordered[i : i + size] for i in range(0, len(ordered), size)] or [[]]
+        self._starts = [b"", *(chunk[0] for chunk in self._chunks[1:])]
+        self._shared = bytearray(len(self._chunks))
+        self._settled_count = len(ordered)
+        self._added: set[bytes] = set()
+        self._discarded: set[bytes] = set()
+
+    @property
+    def count(self) -> int:
+        """How many keys there are."""
+        return self._settled_count + len(self._added) - len(self._discarded)
+
+    def add(self, key: bytes) -> None:
+        """A key came into being."""
+        if key in self._discarded:
+            self._discarded.remove(key)
+        else:
+            self._added.add(key)
+            if len(self._added) >= PENDING_LIMIT:
+                self.settle()
+
+    def discard(self, key: bytes) -> None:
+        """A key ceased to exist."""
+        if key in self._added:
+            self._added.remove(key)
+        else:
+            self._discarded.add(key)
+            if len(self._discarded) >= PENDING_LIMIT:
+                self.settle()
+
+    def from_key(self, start: bytes) -> Iterator[bytes]:
+        """All keys that are not smaller than `start`, in order. No key may come or go before the walk ends."""
+        self.settle()
+        return _walk(self._chunks, self._starts, start)
+
+    def freeze(self) -> FrozenKeys:
+        """The keys as they are now, for ever."""
+        self.settle()
+        self._shared = bytearray(b"\x01" * len(self._chunks))
+        return FrozenKeys(self._chunks.copy(), self._starts.copy(), self._settled_count)
+
+    def settle(self) -> None:
+        """Sort the noted changes in."""
+        self._settled_count = self.count
+        for key in sorted(self._discarded):
+            self._take_out(key)
+        for key in sorted(self._added):
+            self._sort_in(key)
+        self._discarded.clear()
+        self._added.clear()
+
+    def _writable(self, at: int) -> list[bytes]:
+        if self._shared[at]:
+            self._chunks[at] = self._chunks[at].copy()
+            self._shared[at] = 0
+        return self._chunks[at]
+
+    def _sort_in(self, key: bytes) -> None:
+        at = bisect_right(self._starts, key) - 1
+        chunk = self._writable(at)
+        insort(chunk, key)
+        if len(chunk) > CHUNK_LIMIT:
+            # Keys that come in rising order leave full chunks behind, not half-empty ones.
+            cut = CHUNK_LIMIT if at + 1 == len(self._chunks) and chunk[-1] is key else CHUNK_LIMIT // 2
+            self._chunks.insert(at + 1, chunk[cut:])
+            self._starts.insert(at + 1, chunk[cut])
+            self._shared.insert(at + 1, 0)
+            del chunk[cut:]
+
+    def _take_out(self, key: bytes) -> None:
+        at = bisect_right(self._starts, key) - 1
+        chunk = self._writable(at)
+        del chunk[bisect_left(chunk, key)]
+        if len(chunk) <= CHUNK_LIMIT // 4:
+            self._join(at)
+
+    def _join(self, at: int) -> None:
+        """Join the chunk with a neighbour if both are small, so that of any two one is at least a quarter full."""
+        for left in (at - 1, at):
+            if left < 0 or left + 1 == len(self._chunks):
+                continue
+            joined = self._chunks[left] + self._chunks[left + 1]
+            if len(joined) <= CHUNK_LIMIT // 2:
+                self._chunks[left : left + 2] = [joined]
+                self._shared[left : left + 2] = b"\x00"
+                del self._starts[left + 1]
+                return
+
+
+def _walk(chunks: list[list[bytes]], starts: list[bytes], start: bytes) -> Iterator[bytes]:
+    at = bisect_right(starts, start) - 1
+    yield from chunks[at][bisect_left(chunks[at], start) :]
+    for index in range(at + 1, len(chunks)):
+        yield from chunks[index]

@@ -1,0 +1,136 @@
+"""Reads, as bytes: what a client asks of the applied state, and what it is answered. Both are msgpack arrays whose
+first element tells which one it is.
+
+All entries of one answer are of one moment, whose revision the answer carries. An answer has at most `MAX_ANSWER_BYTES`
+of keys and values: a scan then stops early and says `more`, to be continued `after` its last key (at a later moment);
+asking for too many large keys by name is an error.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from d_engine.format.errors import InvalidRequestError, MalformedError
+from d_engine.format.ids import MAX_U63
+from d_engine.kv.key_value import KeyValue
+from d_engine.kv.store import Store
+
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+"""Keys and values of one answer, unless it is a single larger entry."""
+
+_Count = Annotated[int, Meta(ge=0, le=MAX_U63)]
+
+
+class GetEntries(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
+    """The entries of these keys."""
+
+    keys: tuple[bytes, ...]
+
+
+class ScanPrefix(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
+    """The entries whose keys begin with `prefix`, in key order, at most `limit` (0: no limit), only keys greater than
+    `after` if that is given."""
+
+    prefix: bytes
+    limit: _Count = 0
+    after: bytes | None = None
+
+
+class Entries(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
+    """For each key asked for, in that order, its entry or None; and the store's revision."""
+
+    revision: _Count
+    entries: tuple[KeyValue | None, ...]
+
+
+class Scan(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
+    """The entries found, the store's revision, and whether there are more behind the last one."""
+
+    revision: _Count
+    items: tuple[KeyValue, ...]
+    more: bool
+
+
+class QueryFailed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
+    """The query cannot be answered: why."""
+
+    text: str
+
+
+Query: TypeAlias = GetEntries | ScanPrefix
+Answer: TypeAlias = Entries | Scan | QueryFailed
+_ENCODER = msgspec.msgpack.Encoder()
+_QUERY_DECODER: "msgspec.msgpack.Decoder[Query]" = msgspec.msgpack.Decoder(Query)
+_ANSWER_DECODER: "msgspec.msgpack.Decoder[Answer]" = msgspec.msgpack.Decoder(Answer)
+
+
+def encode_get_entries(keys: Sequence[bytes]) -> bytes:
+    """The caller has checked the keys."""
+    return _ENCODER.encode(GetEntries(tuple(keys)))
+
+
+def encode_scan_prefix(prefix: bytes, limit: int = 0, after: bytes | None = None) -> bytes:
+    """The caller has checked that `limit` is not negative."""
+    return _ENCODER.encode(ScanPrefix(prefix, limit, after))
+
+
+def decode_entries(answer: bytes | memoryview) -> Entries:
+    """Raises `InvalidRequestError` if the state machine refused the query, `MalformedError` for no such answer."""
+    decoded = _decode_answer(answer)
+    if not isinstance(decoded, Entries):
+        raise MalformedError(f"a get was answered with a {type(decoded).__name__}")
+    return decoded
+
+
+def decode_scan(answer: bytes | memoryview) -> Scan:
+    """Raises like `decode_entries`."""
+    decoded = _decode_answer(answer)
+    if not isinstance(decoded, Scan):
+        raise MalformedError(f"a scan was answered with a {type(decoded).__name__}")
+    return decoded
+
+
+def _decode_answer(answer: bytes | memoryview) -> Entries | Scan:
+    try:
+        decoded = _ANSWER_DECODER.decode(answer)
+    except msgspec.MsgspecError as error:
+        raise MalformedError(f"an answer does not decode: {error}") from None
+    if isinstance(decoded, QueryFailed):
+        raise InvalidRequestError(decoded.text)
+    return decoded
+
+
+def answer_query(store: Store, request: bytes | memoryview) -> bytes:
+    """Answer from the store as it is. What cannot be read is answered with `QueryFailed`."""
+    try:
+        query = _QUERY_DECODER.decode(request)
+    except msgspec.MsgspecError as error:
+        return _ENCODER.encode(QueryFailed(f"a query does not decode: {error}"))
+    if isinstance(query, GetEntries):
+        return _ENCODER.encode(get_entries(store, query.keys))
+    return _ENCODER.encode(scan_prefix(store, query))
+
+
+def get_entries(store: Store, keys: Sequence[bytes]) -> Entries | QueryFailed:
+    """Look every key up."""
+    entries = tuple(map(store.get, keys))
+    size = sum(len(entry.key) + len(entry.value) for entry in entries if entry is not None)
+    if size > MAX_ANSWER_BYTES and len(entries) > 1:
+        return QueryFailed(
+            f"the {len(entries)} keys hold {size} bytes, an answer at most {MAX_ANSWER_BYTES}: ask for fewer at a time"
+        )
+    return Entries(store.revision, entries)
+
+
+def scan_prefix(store: Store, query: ScanPrefix) -> Scan:
+    """Walk until the prefix, the limit or the answer's size ends."""
+    items: list[KeyValue] = []
+    size = 0
+    for entry in store.scan(query.prefix, query.after):
+        size += len(entry.key) + len(entry.value)
+        if items and (len(items) == query.limit or size > MAX_ANSWER_BYTES):
+            return Scan(store.revision, tuple(items), True)
+        items.append(entry)
+    return Scan(store.revision, tuple(items), False)

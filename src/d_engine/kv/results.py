@@ -1,0 +1,121 @@
+"""Results: what the state machine answers to a command. They are remembered per session, so they are compact.
+
+Layout, little-endian::
+
+    offset  size  field
+         0     1  status: 1 written, 2 unchanged, 3 written and the previous entry follows
+         1     8  revision: of this write, or the store's when nothing was written
+         9     8  previous entry (status 3 only): create revision
+        17     8  mod revision
+        25     8  version
+        33     8  lease
+        41     2  key length
+        43        key, value
+
+A command that could not be read has status 255 and a UTF-8 text that says why.
+"""
+
+import struct
+
+from msgspec import Struct
+
+from d_engine.format.errors import InvalidRequestError, MalformedError
+from d_engine.format.ids import MAX_U63
+from d_engine.kv.key_value import KeyValue
+
+WRITTEN = 1
+UNCHANGED = 2
+_WRITTEN_WITH_PREVIOUS = 3
+_INVALID = 255
+
+RESULT = struct.Struct("<BQ")
+"""Status and revision: the whole result of most commands."""
+_WITH_PREVIOUS = struct.Struct("<BQQQQQH")
+
+
+class PutResult(Struct, frozen=True, gc=False):
+    """The revision of the write; the entry that it replaced, if that was asked for and there was one."""
+
+    revision: int
+    previous: KeyValue | None = None
+
+
+class DeleteResult(Struct, frozen=True, gc=False):
+    """`deleted` is false if the key did not exist; `revision` is then that of the store."""
+
+    revision: int
+    deleted: bool
+    previous: KeyValue | None = None
+
+
+class CompareAndSwapResult(Struct, frozen=True, gc=False):
+    """`succeeded` is false if the key did not hold what was expected; `revision` is then that of the store."""
+
+    revision: int
+    succeeded: bool
+
+
+def encode_with_previous(revision: int, previous: KeyValue) -> bytes:
+    """The result of a write whose caller wants to know what was there before."""
+    head = _WITH_PREVIOUS.pack(
+        _WRITTEN_WITH_PREVIOUS,
+        revision,
+        previous.create_revision,
+        previous.mod_revision,
+        previous.version,
+        previous.lease,
+        len(previous.key),
+    )
+    return b"".join((head, previous.key, previous.value))
+
+
+def encode_invalid(text: str) -> bytes:
+    """The result of a command that cannot be read."""
+    return bytes((_INVALID,)) + text.encode()
+
+
+def decode_put(result: bytes) -> PutResult:
+    """Raises `InvalidRequestError` if the state machine refused the command, `MalformedError` for no such result."""
+    if len(result) == RESULT.size:
+        status, revision = RESULT.unpack(result)
+        if status == WRITTEN:
+            return PutResult(revision)
+    status, revision, previous = _decode(result)
+    if status == UNCHANGED:
+        raise MalformedError("a put's result says that nothing was written")
+    return PutResult(revision, previous)
+
+
+def decode_delete(result: bytes) -> DeleteResult:
+    """Raises like `decode_put`."""
+    status, revision, previous = _decode(result)
+    return DeleteResult(revision, status != UNCHANGED, previous)
+
+
+def decode_compare_and_swap(result: bytes) -> CompareAndSwapResult:
+    """Raises like `decode_put`."""
+    status, revision, previous = _decode(result)
+    if previous is not None:
+        raise MalformedError("a compare_and_swap's result has a previous entry")
+    return CompareAndSwapResult(revision, status == WRITTEN)
+
+
+def _decode(result: bytes) -> tuple[int, int, KeyValue | None]:
+    if len(result) == RESULT.size:
+        status, revision = RESULT.unpack(result)
+        if status in (WRITTEN, UNCHANGED) and revision <= MAX_U63:
+            return status, revision, None
+    if result[:1] == bytes((_INVALID,)):
+        raise InvalidRequestError(result[1:].decode(errors="replace"))
+    if len(result) < _WITH_PREVIOUS.size or result[0] != _WRITTEN_WITH_PREVIOUS:
+        raise MalformedError(f"{len(result)} bytes, beginning with {result[:9].hex()}, are no result")
+    status, revision, create, mod, version, lease, key_length = _WITH_PREVIOUS.unpack_from(result)
+    end = _WITH_PREVIOUS.size + key_length
+    if not 1 <= create <= mod < revision <= MAX_U63 or not 1 <= version <= mod or lease > MAX_U63:
+        raise MalformedError(
+            f"a previous entry has revisions {create}, {mod} and version {version} at {revision}"
+        )
+    if end > len(result):
+        raise MalformedError(f"a previous entry's key of {key_length} bytes runs past the result")
+    previous = KeyValue(result[_WITH_PREVIOUS.size : end], result[end:], create, mod, version, lease)
+    return status, revision, previous

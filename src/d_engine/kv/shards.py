@@ -1,0 +1,67 @@
+"""Keys to entries, in about a thousand dicts, so that freezing the whole costs next to nothing.
+
+A view shares all dicts with the store and marks them as shared; the first write to a shared dict replaces it by a copy
+and writes to that. So a view costs one list of references, and afterwards each shard pays for its own copy once, when
+it is written to: a thousandth of the state at a time, never the whole. The same holds for growing: what a dict does
+when it is full is bounded by a shard's size.
+
+Any thread may call `get` while the owner writes: it is one look-up in one dict, and dicts are replaced, never emptied.
+
+The shard is chosen by the *high* bits of the key's hash: a dict looks at the low ones first, and keys that agree in
+those would all collide. Hashes differ from process to process; nothing that leaves this module depends on them,
+because there is no iteration here: order comes from `d_engine.kv.ordered`.
+"""
+
+import sys
+
+from d_engine.kv.key_value import KeyValue
+
+_SHARD_BITS = 10
+SHARD_COUNT = 2**_SHARD_BITS
+_SHIFT = sys.hash_info.width - _SHARD_BITS
+"""Hashes are signed, so a shifted one is in -512..511: negative ones count from the end of the list, as intended."""
+
+
+class FrozenShards:
+    """The entries as they were when `Shards.freeze` was called."""
+
+    __slots__ = ("_dicts",)
+
+    def __init__(self, dicts: list[dict[bytes, KeyValue]]) -> None:
+        self._dicts = dicts
+
+    def get(self, key: bytes) -> KeyValue | None:
+        """The entry of the key, if it existed."""
+        return self._dicts[hash(key) >> _SHIFT].get(key)
+
+
+class Shards:
+    """The entries now. One owner writes."""
+
+    __slots__ = ("_dicts", "_shared")
+
+    def __init__(self) -> None:
+        self._dicts: list[dict[bytes, KeyValue]] = [{} for _ in range(SHARD_COUNT)]
+        self._shared = bytearray(SHARD_COUNT)
+
+    def get(self, key: bytes) -> KeyValue | None:
+        """The entry of the key, if it exists. Safe on any thread."""
+        return self._dicts[hash(key) >> _SHIFT].get(key)
+
+    def writable(self, key: bytes) -> dict[bytes, KeyValue]:
+        """The dict that the key belongs to, for one write now: do not keep it, a view may be taken next."""
+        index = hash(key) >> _SHIFT
+        if self._shared[index]:
+            self._dicts[index] = self._dicts[index].copy()
+            self._shared[index] = 0
+        return self._dicts[index]
+
+    def freeze(self) -> FrozenShards:
+        """The entries as they are now, for ever."""
+        self._shared = bytearray(b"\x01" * SHARD_COUNT)
+        return FrozenShards(self._dicts.copy())
+
+    def adopt(self, other: "Shards") -> None:
+        """Hold what the other holds, from one moment to the next. The other must not be used any more."""
+        self._shared = other._shared
+        self._dicts = other._dicts

@@ -1,0 +1,129 @@
+"""The store: what the default state machine keeps, and the rules by which its revision rises.
+
+The revision starts at 0 and rises by one with every command that writes at least one key. Deleting an absent key, a
+failed comparison and a read leave it alone. It is not the log index: it counts what readers can see.
+
+Threads: the owner (the thread that applies the log) may call everything. Any other thread may call `get` only, which
+is a single look-up and sees an entry before or after a write, never in between. `epoch` is odd while more than one key
+is being changed. A thread that cares reads it before and after `get`: if it was odd or has changed, the answer is not
+to be used, and the owner is to be asked.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from d_engine.format.errors import InvariantViolation
+from d_engine.kv.key_value import KeyValue
+from d_engine.kv.ordered import FrozenKeys, OrderedKeys
+from d_engine.kv.shards import Shards
+
+
+class _Keys(Protocol):
+    def from_key(self, start: bytes) -> Iterator[bytes]: ...
+
+
+class StoreView:
+    """The store as it was when `Store.view` was called. It never changes, and any thread may read it."""
+
+    __slots__ = ("_keys", "get", "revision")
+
+    def __init__(self, revision: int, get: Callable[[bytes], KeyValue | None], keys: FrozenKeys) -> None:
+        self.revision = revision
+        self.get = get
+        self._keys = keys
+
+    @property
+    def count(self) -> int:
+        """How many keys there were."""
+        return self._keys.count
+
+    def scan(self, prefix: bytes = b"", after: bytes | None = None) -> Iterator[KeyValue]:
+        """The entries whose keys begin with `prefix` and, if `after` is given, are greater than it, in key order."""
+        return _scan(self.get, self._keys, prefix, after)
+
+
+class Store:
+    """The entries now."""
+
+    __slots__ = ("_keys", "_shards", "epoch", "get", "revision")
+
+    def __init__(self) -> None:
+        self._shards = Shards()
+        self._keys = OrderedKeys()
+        self.revision = 0
+        self.epoch = 0
+        self.get: Callable[[bytes], KeyValue | None] = self._shards.get
+        """The entry of a key, if it exists. The shards' own method: a call between would double what a read costs."""
+
+    @property
+    def count(self) -> int:
+        """How many keys there are."""
+        return self._keys.count
+
+    def put(self, key: bytes, value: bytes) -> KeyValue | None:
+        """Set the key. Returns the entry that was replaced."""
+        shard = self._shards.writable(key)
+        previous = shard.get(key)
+        revision = self.revision + 1
+        if previous is None:
+            shard[key] = KeyValue(key, value, revision, revision, 1, 0)
+            self._keys.add(key)
+        else:
+            # The old entry's key is the object that the dict and the ordered keys hold: one copy of it is enough.
+            created, version = previous.create_revision, previous.version + 1
+            shard[key] = KeyValue(previous.key, value, created, revision, version, 0)
+        # After the entry: who sees the revision on another thread finds the write.
+        self.revision = revision
+        return previous
+
+    def delete(self, key: bytes) -> KeyValue | None:
+        """Remove the key. Returns the entry that was removed; None, and no new revision, if there was none."""
+        if self.get(key) is None:
+            return None
+        previous = self._shards.writable(key).pop(key)
+        self._keys.discard(key)
+        self.revision += 1
+        return previous
+
+    def compare_and_swap(self, key: bytes, expected: bytes | None, value: bytes) -> bool:
+        """Set the key if it holds `expected` (None: does not exist). Returns whether it was set."""
+        current = self.get(key)
+        if (None if current is None else current.value) != expected:
+            return False
+        self.put(key, value)
+        return True
+
+    def scan(self, prefix: bytes = b"", after: bytes | None = None) -> Iterator[KeyValue]:
+        """The entries whose keys begin with `prefix` and, if `after` is given, are greater than it, in key order.
+        Nothing may be written before the iteration ends."""
+        return _scan(self.get, self._keys, prefix, after)
+
+    def view(self) -> StoreView:
+        """Freeze. Costs microseconds; later, each shard that is written to is copied once."""
+        return StoreView(self.revision, self._shards.freeze().get, self._keys.freeze())
+
+    def replace(self, revision: int, entries: Sequence[KeyValue]) -> None:
+        """Become the store that holds these entries, in key order, at this revision."""
+        shards = Shards()
+        for entry in entries:
+            shards.writable(entry.key)[entry.key] = entry
+        keys = OrderedKeys(entry.key for entry in entries)
+        self.epoch += 1
+        self._shards.adopt(shards)
+        self._keys = keys
+        self.revision = revision
+        self.epoch += 1
+
+
+def _scan(
+    get: Callable[[bytes], KeyValue | None], keys: _Keys, prefix: bytes, after: bytes | None
+) -> Iterator[KeyValue]:
+    # The smallest key greater than `after` is `after` with a zero byte behind it.
+    start = prefix if after is None else max(prefix, after + b"\x00")
+    for key in keys.from_key(start):
+        if not key.startswith(prefix):
+            return
+        entry = get(key)
+        if entry is None:
+            raise InvariantViolation(f"the ordered keys hold {key!r}, which has no entry")
+        yield entry

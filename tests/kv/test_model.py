@@ -1,0 +1,156 @@
+"""The whole state machine against a dict: whatever is done, in whatever order, both say the same."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from d_engine.format.state_machine import ApplyContext
+from d_engine.kv import commands, queries, results
+from d_engine.kv.key_value import KeyValue
+from d_engine.kv.machine import KvStateMachine
+from d_engine.kv.store import StoreView
+
+CONTEXT = ApplyContext(index=1, term=1, log_time=0)
+KEYS = st.one_of(
+    st.binary(max_size=2),
+    st.integers(0, 3000).map(lambda number: b"key/%04d" % number),
+)
+VALUES = st.binary(max_size=3)
+
+
+@dataclass
+class Model:
+    """What the state machine should be, kept as simply as possible."""
+
+    entries: dict[bytes, KeyValue] = field(default_factory=dict)
+    revision: int = 0
+
+    def copy(self) -> "Model":
+        return Model(dict(self.entries), self.revision)
+
+    def put(self, key: bytes, value: bytes) -> KeyValue | None:
+        self.revision += 1
+        old = self.entries.get(key)
+        created, version = (self.revision, 1) if old is None else (old.create_revision, old.version + 1)
+        self.entries[key] = KeyValue(key, value, created, self.revision, version)
+        return old
+
+    def delete(self, key: bytes) -> KeyValue | None:
+        old = self.entries.pop(key, None)
+        self.revision += old is not None
+        return old
+
+    def scan(self, prefix: bytes, after: bytes | None) -> list[KeyValue]:
+        return [
+            self.entries[key]
+            for key in sorted(self.entries)
+            if key.startswith(prefix) and (after is None or key > after)
+        ]
+
+
+class StoreAgainstModel(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.machine = KvStateMachine()
+        self.model = Model()
+        self.views: list[tuple[StoreView, Model]] = []
+
+    def apply(self, command: bytes) -> bytes:
+        (result,) = self.machine.apply([command], CONTEXT)
+        return result
+
+    @rule(key=KEYS, value=VALUES, want_previous=st.booleans())
+    def put(self, key: bytes, value: bytes, want_previous: bool) -> None:
+        old = self.model.put(key, value)
+        result = results.decode_put(self.apply(commands.encode_put(key, value, want_previous)))
+        assert result == results.PutResult(self.model.revision, old if want_previous else None)
+
+    @rule(first=st.integers(0, 3000), count=st.integers(1, 1500), step=st.sampled_from([1, 7]))
+    def put_many(self, first: int, count: int, step: int) -> None:
+        keys = [b"key/%04d" % (first + step * number) for number in range(count)]
+        self.machine.apply([commands.encode_put(key, b"many") for key in keys], CONTEXT)
+        for key in keys:
+            self.model.put(key, b"many")
+
+    @rule(first=st.integers(0, 3000), count=st.integers(1, 1500), step=st.sampled_from([1, 7, -1]))
+    def delete_many(self, first: int, count: int, step: int) -> None:
+        keys = [b"key/%04d" % (first + step * number) for number in range(count)]
+        self.machine.apply([commands.encode_delete(key) for key in keys], CONTEXT)
+        for key in keys:
+            self.model.delete(key)
+
+    @rule(key=KEYS, want_previous=st.booleans())
+    def delete(self, key: bytes, want_previous: bool) -> None:
+        old = self.model.delete(key)
+        result = results.decode_delete(self.apply(commands.encode_delete(key, want_previous)))
+        previous = old if want_previous else None
+        assert result == results.DeleteResult(self.model.revision, old is not None, previous)
+
+    @rule(key=KEYS, guess=st.one_of(st.none(), VALUES), right=st.booleans(), value=VALUES)
+    def compare_and_swap(self, key: bytes, guess: bytes | None, right: bool, value: bytes) -> None:
+        old = self.model.entries.get(key)
+        held = None if old is None else old.value
+        expected = held if right else guess
+        if held == expected:
+            self.model.put(key, value)
+        answer = self.apply(commands.encode_compare_and_swap(key, expected, value))
+        assert results.decode_compare_and_swap(answer) == results.CompareAndSwapResult(
+            self.model.revision, held == expected
+        )
+
+    @rule(keys=st.lists(KEYS, max_size=4))
+    def get(self, keys: list[bytes]) -> None:
+        answer = queries.decode_entries(self.machine.query(queries.encode_get_entries(keys)))
+        assert answer == queries.Entries(self.model.revision, tuple(map(self.model.entries.get, keys)))
+
+    @rule(
+        prefix=st.sampled_from([b"", b"k", b"key/", b"key/1", b"\x00", b"\xff"]),
+        limit=st.integers(0, 5),
+        after=st.one_of(st.none(), KEYS),
+    )
+    def scan(self, prefix: bytes, limit: int, after: bytes | None) -> None:
+        query = queries.encode_scan_prefix(prefix, limit, after)
+        answer = queries.decode_scan(self.machine.query(query))
+        found = self.model.scan(prefix, after)
+        expected = found[:limit] if limit else found
+        assert answer == queries.Scan(self.model.revision, tuple(expected), len(expected) < len(found))
+
+    @rule()
+    def take_view(self) -> None:
+        if len(self.views) < 3:
+            self.views.append((self.machine.view(), self.model.copy()))
+
+    @rule(prefix=st.sampled_from([b"", b"key/1"]), after=st.one_of(st.none(), KEYS))
+    def check_oldest_view(self, prefix: bytes, after: bytes | None) -> None:
+        if self.views:
+            view, model = self.views.pop(0)
+            assert (view.revision, view.count) == (model.revision, len(model.entries))
+            assert list(view.scan(prefix, after)) == model.scan(prefix, after)
+
+    @rule(size=st.integers(1, 5000))
+    def restore_oldest_view(self, size: int) -> None:
+        """From now on with a machine that was restored from the view."""
+        if self.views:
+            view, self.model = self.views.pop(0)
+            stream = b"".join(self.machine.chunks(view))
+            self.machine = KvStateMachine()
+            self.machine.restore(stream[at : at + size] for at in range(0, len(stream), size))
+            digest = self.machine.digest()
+            self.machine.restore(self.machine.chunks(self.machine.view()))
+            assert self.machine.digest() == digest
+
+    @invariant()
+    def revision_and_count_agree(self) -> None:
+        assert self.machine.revision == self.model.revision
+        assert self.machine.store.count == len(self.model.entries)
+
+    def teardown(self) -> None:
+        assert list(self.machine.store.scan()) == self.model.scan(b"", None)
+        for view, model in self.views:
+            assert list(view.scan()) == model.scan(b"", None)
+
+
+StoreAgainstModel.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+test_store_against_model = StoreAgainstModel.TestCase
