@@ -1,0 +1,167 @@
+"""Handing work from a caller's loop to the engine's thread, and results back.
+
+The rule that makes it safe: **a list has one owner at a time**. The producing thread appends to its own list; once in
+a loop turn it passes the finished list as the argument of `call_soon_threadsafe` and never touches it again. No list is
+swapped by one thread while another appends to it, and one wake-up of the other loop carries a whole batch.
+
+`Crossing` is one direction of that. `Desk` is a pair of them with a future for each request: one desk for each loop
+that uses the engine. A loop that is closed drops the results that were on their way to it, and nothing else. When the
+engine ends, every request that has no answer fails, also those that were handed over and never looked at: with
+`OutcomeUnknownError` if it was in doubt by then, else with `EngineStoppedError`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from d_engine.format.errors import DEngineError, OutcomeUnknownError
+from d_engine.runtime.thread import EngineThread
+
+_Item = TypeVar("_Item")
+_Request = TypeVar("_Request")
+_Answer = TypeVar("_Answer")
+
+
+class Crossing(Generic[_Item]):
+    """From one loop to another, a batch each turn. `put` belongs to the source loop's thread; `deliver` gets the lists
+    on the target's. If the target is closed, `lost` gets them instead, on the source's thread."""
+
+    __slots__ = ("_deliver", "_items", "_lost", "_source", "_target")
+
+    def __init__(
+        self,
+        source: asyncio.AbstractEventLoop,
+        target: asyncio.AbstractEventLoop,
+        deliver: Callable[[list[_Item]], None],
+        lost: Callable[[list[_Item]], None],
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._deliver = deliver
+        self._lost = lost
+        self._items: list[_Item] = []
+
+    def put(self, item: _Item) -> None:
+        """Goes over at the end of this turn."""
+        items = self._items
+        if not items:
+            self._source.call_soon(self._drain)
+        items.append(item)
+
+    def _drain(self) -> None:
+        items, self._items = self._items, []
+        try:
+            self._target.call_soon_threadsafe(self._deliver, items)
+        except RuntimeError:
+            # What the loops say when they are closed. Anything else that could raise it is not in this line.
+            self._lost(items)
+
+
+class Ticket(Generic[_Request, _Answer]):
+    """One request on its way. The engine's side reads `request` and answers once; `future` is the caller's."""
+
+    __slots__ = ("_desk", "error", "future", "in_doubt", "request", "result")
+
+    def __init__(
+        self, desk: "Desk[_Request, _Answer]", request: _Request, future: "asyncio.Future[_Answer]"
+    ) -> None:
+        self._desk = desk
+        self.request = request
+        self.future = future
+        self.result: _Answer
+        self.error: DEngineError | None = None
+        self.in_doubt = False
+        """To be set on the engine's thread before the request enters a log or a message: from then on, an end of the
+        engine means that the outcome is unknown."""
+
+    def answer(self, result: _Answer) -> None:
+        """On the engine's thread, once, instead of `fail`."""
+        self.result = result
+        self._desk.back.put(self)
+
+    def fail(self, error: DEngineError) -> None:
+        """On the engine's thread, once, instead of `answer`."""
+        self.error = error
+        self._desk.back.put(self)
+
+
+class Desk(Generic[_Request, _Answer]):
+    """Where one loop's callers meet the engine. Make it, use it and close it on that loop's thread. `handle` gets the
+    tickets of a turn on the engine's thread and sees to it that each is answered, in any order."""
+
+    def __init__(
+        self, thread: EngineThread, handle: Callable[[list[Ticket[_Request, _Answer]]], None]
+    ) -> None:
+        thread.check()
+        self._loop = asyncio.get_running_loop()
+        self._thread = thread
+        self._open: dict[Ticket[_Request, _Answer], None] = {}
+        self._there: Crossing[Ticket[_Request, _Answer]] = Crossing(
+            self._loop, thread.loop, handle, self._fail
+        )
+        self.back: Crossing[Ticket[_Request, _Answer]] = Crossing(
+            thread.loop, self._loop, self._resolve, self._drop
+        )
+        """Used by the tickets, on the engine's thread."""
+        thread.on_end(self._engine_ended)
+
+    def submit(self, request: _Request) -> "asyncio.Future[_Answer]":
+        """The answer to come. Cancelling the future only means that nobody waits for it any more. Raises
+        `ForkedError` and `EngineStoppedError`."""
+        self._thread.check()
+        future: asyncio.Future[_Answer] = self._loop.create_future()
+        ticket = Ticket(self, request, future)
+        self._open[ticket] = None
+        self._there.put(ticket)
+        return future
+
+    @property
+    def unanswered(self) -> int:
+        """How many requests are under way."""
+        return len(self._open)
+
+    def close(self) -> None:
+        """Nobody will use it any more. Whoever still waits is cancelled."""
+        self._thread.off_end(self._engine_ended)
+        for ticket in list(self._open):
+            ticket.future.cancel()
+        self._open.clear()
+
+    # --- on the caller's thread ----------------------------------------------------------------------------------
+
+    def _resolve(self, tickets: list[Ticket[_Request, _Answer]]) -> None:
+        waiting = self._open
+        for ticket in tickets:
+            waiting.pop(ticket, None)
+            future = ticket.future
+            if future.done():
+                continue
+            if ticket.error is None:
+                future.set_result(ticket.result)
+            else:
+                future.set_exception(ticket.error)
+
+    def _fail(self, tickets: list[Ticket[_Request, _Answer]]) -> None:
+        for ticket in tickets:
+            self._open.pop(ticket, None)
+            if ticket.future.done():
+                continue
+            stopped = self._thread.stopped_error()
+            if ticket.in_doubt:
+                ticket.future.set_exception(OutcomeUnknownError(f"{stopped}; the request was under way"))
+            else:
+                ticket.future.set_exception(stopped)
+
+    def _fail_all(self) -> None:
+        self._fail(list(self._open))
+
+    # --- on the engine's thread ----------------------------------------------------------------------------------
+
+    def _drop(self, tickets: list[Ticket[_Request, _Answer]]) -> None:
+        """The caller's loop is closed: nobody waits."""
+
+    def _engine_ended(self, cause: BaseException | None) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._fail_all)
+        except RuntimeError:
+            return  # the caller's loop is closed: nobody waits
