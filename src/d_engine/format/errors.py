@@ -86,6 +86,13 @@ class OutcomeUnknownTimeoutError(OutcomeUnknownError, TimeoutError):
     code = "outcome_unknown_timeout"
 
 
+class SessionLostError(OutcomeUnknownError):
+    """The client's session is gone, so whether the command was applied can no longer be learned. A new session is
+    opened for what comes next; nothing is sent again under it."""
+
+    code = "session_lost"
+
+
 # --- configuration and membership --------------------------------------------------------------------------------
 
 
@@ -226,3 +233,18 @@ class ForkedError(DEngineError):
     """The process was forked: the child's copy of the engine has no threads and no sockets. Start one of its own."""
 
     code = "forked"
+
+
+def _by_code(error: type[DEngineError]) -> dict[str, type[DEngineError]]:
+    found = {error.code: error}
+    for child in error.__subclasses__():
+        found.update(_by_code(child))
+    return found
+
+
+ERRORS_BY_CODE: dict[str, type[DEngineError]] = _by_code(DEngineError)
+
+
+def error_from_code(code: str, text: str) -> DEngineError:
+    """The error that another node named by its code. A code of a later release becomes a plain `DEngineError`."""
+    return ERRORS_BY_CODE.get(code, DEngineError)(text)

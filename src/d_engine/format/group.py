@@ -20,6 +20,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import crc32c
+
 from d_engine.format.errors import MalformedError
 from d_engine.format.ids import MAX_U63, SessionId
 from d_engine.format.limits import MAX_GROUP_BYTES
@@ -38,6 +40,8 @@ class Group:
     number: int
     floor: int
     commands: tuple[bytes, ...]
+    checksum: int
+    """CRC32C of the commands, by which a repeated group is told from another one under the same number."""
 
     @property
     def opens_session(self) -> bool:
@@ -97,7 +101,7 @@ def decode_group(data: bytes | memoryview, offset: int = 0) -> tuple[Group, int]
         base += length
     if base != limit:
         raise MalformedError(f"a group's commands end at {base}, its length says {limit}")
-    return Group(session, number, floor, tuple(commands)), end
+    return Group(session, number, floor, tuple(commands), crc32c.crc32c(view)), end
 
 
 def decode_groups(payload: bytes | memoryview, count: int) -> Iterator[Group]:

@@ -134,7 +134,7 @@ class Forward(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
 
 
 class ChangeRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=33):
-    """Ask the leader for a change: of members (`kind` "add_learner", "remove") or of leadership ("transfer")."""
+    """Ask the leader for a change of members ("add_learner", "remove", ...) or of leadership ("transfer")."""
 
     request: _Count
     kind: str
@@ -147,7 +147,6 @@ class ChangeResponse(Struct, frozen=True, array_like=True, forbid_unknown_fields
     request: _Count
     code: str
     text: str
-    leader: NodeId
 
 
 NodeMessage: TypeAlias = Forward | ChangeRequest | ChangeResponse
