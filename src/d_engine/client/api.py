@@ -1,0 +1,205 @@
+"""The one interface through which applications use the engine, in the same process or over the network.
+
+`d_engine.engine.EmbeddedEngine.client()` and `d_engine.connect()` both give a `Client`; code written against it does
+not know which one it has. The names are those of the field (etcd, Consul): revisions, leases, compare-and-swap.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from d_engine.format.ids import NodeId, Term
+from d_engine.kv.key_value import KeyValue
+from d_engine.kv.queries import Scan
+from d_engine.kv.results import DeleteResult
+
+__all__ = [
+    "Client",
+    "Consistency",
+    "DeleteResult",
+    "KeyValue",
+    "LeaderInfo",
+    "MemberInfo",
+    "Scan",
+    "Status",
+    "Text",
+    "WriteResult",
+]
+
+Consistency: TypeAlias = Literal["linearizable", "lease", "eventual"]
+Text: TypeAlias = bytes | str
+"""A key or a value: bytes, or text that is stored as UTF-8. What comes back is always bytes."""
+
+
+class WriteResult(Struct, frozen=True, gc=False):
+    """`revision` is that of the write; `previous` the entry that it replaced, if that was asked for and existed."""
+
+    revision: int
+    previous: KeyValue | None = None
+
+
+class MemberInfo(Struct, frozen=True):
+    """One member. `role` is "voter", "learner", or "outgoing": a voter that is about to leave."""
+
+    id: NodeId
+    address: str
+    role: Literal["voter", "learner", "outgoing"]
+    read_only: bool = False
+
+
+class LeaderInfo(Struct, frozen=True):
+    """Who leads, as far as the node that was asked knows. There is at most one leader in a term, for all time."""
+
+    leader_id: NodeId
+    term: Term
+
+
+class Status(Struct, frozen=True):
+    """How the node that was asked is doing. Indexes count log entries, revisions count changes of the store."""
+
+    node_id: NodeId
+    cluster_id: int
+    version: str
+    role: str
+    term: Term
+    leader_id: NodeId
+    commit_index: int
+    applied_index: int
+    first_index: int
+    revision: int
+    disk_full: bool = False
+
+
+class Client(ABC):
+    """A strongly consistent key-value store.
+
+    Every write is on the stable storage of a majority before it is acknowledged, and takes effect exactly once.
+    `timeout` is in seconds (None: the client's usual time-out). A client belongs to the event loop on which it was
+    made; its tasks share it, and what they ask for in one turn of the loop travels together.
+
+    Every method may raise, besides what it says itself:
+
+    * `InvalidRequestError`: a key or value beyond its limit, an argument out of range. Never sent.
+    * `OverloadedError`: too much of this client waits, or of the node. Not applied.
+    * `NoLeaderError`, `UnavailableError`, `NotAppliedTimeoutError`: no answer could be had in time. Not applied.
+    * `EngineStoppedError`: the client or the engine was closed. Not applied.
+
+    and, if it writes, `OutcomeUnknownError` (as time-out: `OutcomeUnknownTimeoutError`): the write left and its result
+    cannot be learned; it may or may not be applied. A cancelled write is in the same position.
+
+    Example::
+
+        async with d_engine.connect("127.0.0.1:7000,127.0.0.1:7001") as client:
+            written = await client.put("greeting", "hello")
+            assert await client.get("greeting") == b"hello"
+            await client.compare_and_swap("greeting", "hello", "good bye")
+    """
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def get(
+        self,
+        key: Text,
+        *,
+        consistency: Consistency = "linearizable",
+        min_revision: int | None = None,
+        timeout: float | None = None,
+    ) -> bytes | None:
+        """The value under `key`, None if there is none.
+
+        `consistency` (Raft dissertation, section 6.4):
+
+        * "linearizable": sees every write that was acknowledged anywhere before the call.
+        * "lease": the same, as long as the clocks of the members run at nearly the same pace. Without a round trip on
+          a leader; served as linearizable unless the cluster's configuration allows it.
+        * "eventual": what the node that is asked has applied; may be old.
+
+        `min_revision` (at least 1) waits until the node has reached that revision, for example one that another
+        client got from a write.
+        """
+
+    @abstractmethod
+    async def get_entry(
+        self,
+        key: Text,
+        *,
+        consistency: Consistency = "linearizable",
+        min_revision: int | None = None,
+        timeout: float | None = None,
+    ) -> KeyValue | None:
+        """The value under `key` with `create_revision`, `mod_revision`, `version` and `lease`. Otherwise as `get`."""
+
+    @abstractmethod
+    async def get_multi(
+        self,
+        keys: Sequence[Text],
+        *,
+        consistency: Consistency = "linearizable",
+        min_revision: int | None = None,
+        timeout: float | None = None,
+    ) -> list[bytes | None]:
+        """The values of several keys at one moment, in the order of `keys`, None where there is none. Together they
+        must not exceed 8 MiB. Otherwise as `get`."""
+
+    @abstractmethod
+    async def scan_prefix(
+        self,
+        prefix: Text,
+        *,
+        limit: int | None = None,
+        after: Text | None = None,
+        consistency: Consistency = "linearizable",
+        min_revision: int | None = None,
+        timeout: float | None = None,
+    ) -> Scan:
+        """All entries whose keys begin with `prefix` (b"": all), by rising key, at one moment: `Scan.items`, and the
+        `Scan.revision` of that moment. Otherwise as `get`.
+
+        Without `limit` the answer is complete; more than 8 MiB of it raise `InvalidRequestError`. With `limit`
+        (at least 1), or where 8 MiB are reached, `Scan.more` says that there is more: ask again `after` the last key
+        that came. Each page is of a moment of its own.
+        """
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def put(
+        self, key: Text, value: Text, *, previous: bool = False, timeout: float | None = None
+    ) -> WriteResult:
+        """Set `key` to `value`. With `previous`, the result holds the entry that was replaced; such writes travel in
+        smaller groups, because their results may be large."""
+
+    @abstractmethod
+    async def delete(
+        self, key: Text, *, previous: bool = False, timeout: float | None = None
+    ) -> DeleteResult:
+        """Remove `key`. `DeleteResult.deleted` is false if it did not exist. `previous` as with `put`."""
+
+    @abstractmethod
+    async def compare_and_swap(
+        self, key: Text, expected: Text | None, value: Text, *, timeout: float | None = None
+    ) -> bool:
+        """Set `key` to `value` if it holds `expected` at that moment; `expected=None`: if it does not exist. Returns
+        whether it did. False is an answer, not an error."""
+
+    # --- the cluster ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def members(self, *, timeout: float | None = None) -> list[MemberInfo]:
+        """The members, by rising id, as the node that is asked knows them."""
+
+    @abstractmethod
+    async def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
+        """The leader that the node which is asked knows, None if it knows none now."""
+
+    @abstractmethod
+    async def status(self, *, timeout: float | None = None) -> Status:
+        """How the node that is asked is doing."""
+
+    @abstractmethod
+    async def transfer(self, to: NodeId, *, timeout: float | None = None) -> None:
+        """Make the voter `to` the leader. Returns when it was told to campaign or already leads. Raises
+        `MembershipError` if it is not a voter or does not catch up within an election time-out."""
