@@ -28,7 +28,8 @@ class LogStorage(Protocol):
     * `compact` says that entries up to `index` may go (a durable snapshot stands for them).
     * `reset` says that the log starts anew behind this snapshot (it was installed from a peer). Durable by the next
       `seq` handed over.
-    * `full` is true while there is no room for more commands; `on_full(bool)` tells of changes.
+    * `full` is true while there is no room for more commands; `on_full(bool)` tells of changes. Every `append` looks
+      whether there is room again; `retry` does so too, for a timer while nothing is appended.
     * `close` ends without waiting for anything.
     """
 
@@ -51,5 +52,7 @@ class LogStorage(Protocol):
     def compact(self, index: LogIndex) -> None: ...
 
     def reset(self, snapshot: SnapshotMeta) -> None: ...
+
+    def retry(self) -> None: ...
 
     def close(self) -> None: ...

@@ -1,4 +1,5 @@
-"""The port through which storage reaches a disk. `d_engine.runtime` has the real one, `d_engine.testing` a simulated one.
+"""The port through which storage reaches a disk. `d_engine.runtime` has the real one, `d_engine.testing` a simulated
+one.
 
 All names are of files in one flat directory, the node's data directory. Changes are lists of operations that the disk
 performs in order; the first failure ends the list. Two lanes work independently of each other, each on one list at a
