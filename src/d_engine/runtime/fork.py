@@ -38,7 +38,8 @@ class ForkGuard:
 
 def hold(descriptor: int) -> None:
     """A forked child is to let go of this file descriptor."""
-    _held[descriptor] = _what_is(descriptor)
+    if what := _what_is(descriptor):
+        _held[descriptor] = what
 
 
 def release(descriptor: int) -> None:
@@ -46,12 +47,12 @@ def release(descriptor: int) -> None:
     _held.pop(descriptor, None)
 
 
-def _what_is(descriptor: int) -> tuple[int, int]:
-    """Tells whether a number still stands for the same thing."""
+def _what_is(descriptor: int) -> tuple[int, int] | None:
+    """Tells whether a number still stands for the same thing. None if it stands for nothing."""
     try:
         status = os.fstat(descriptor)
     except OSError:
-        return (-1, -1)
+        return None
     return (status.st_dev, status.st_ino)
 
 

@@ -6,7 +6,6 @@ at a time.
 """
 
 import asyncio
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -15,7 +14,7 @@ from d_engine.format.errors import DEngineError, IdentityError, MalformedError, 
 from d_engine.format.frames import Frame, FrameKind, encode_frame
 from d_engine.format.hello import Channel, Greeting, Hello, Refusal, decode_greeting, encode_greeting
 from d_engine.runtime.address import UnixAddress, parse_address
-from d_engine.runtime.connection import GREETING_SECONDS, Connection
+from d_engine.runtime.connection import Connection
 
 CONNECT_SECONDS = 1.0
 """A lost SYN is sent again after a second; dialling anew is no slower and notices that an address has changed."""
@@ -105,15 +104,15 @@ async def dial(
                 await loop.create_unix_connection(lambda: connection, target.path)
             else:
                 await loop.create_connection(lambda: connection, target.host, target.port)
-    except TimeoutError:
-        raise UnavailableError(f"{address} did not answer within {CONNECT_SECONDS:g} s") from None
-    except (OSError, UnicodeError, socket.gaierror) as error:
-        raise UnavailableError(f"{address} cannot be reached: {error}") from None
-    greet(connection, hello)
-    try:
-        async with asyncio.timeout(GREETING_SECONDS + 1):
-            greeting = await caller.answer
-    except BaseException:
+        greet(connection, hello)
+        # The connection's own limit for the greeting ends this wait.
+        greeting = await caller.answer
+    except BaseException as error:
+        caller.answer.cancel()
         connection.abort()
+        if isinstance(error, TimeoutError):
+            raise UnavailableError(f"{address} did not answer within {CONNECT_SECONDS:g} s") from None
+        if isinstance(error, OSError | UnicodeError) and not isinstance(error, DEngineError):
+            raise UnavailableError(f"{address} cannot be reached: {error}") from None
         raise
     return greeting if isinstance(greeting, Refusal) else connection

@@ -15,7 +15,13 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 
-from d_engine.format.errors import AddressInUseError, DEngineError, ListenError, ProtocolError
+from d_engine.format.errors import (
+    AddressInUseError,
+    DEngineError,
+    ListenError,
+    OverloadedError,
+    ProtocolError,
+)
 from d_engine.format.frames import Frame
 from d_engine.format.hello import Channel, Hello, Refusal
 from d_engine.format.limits import MAX_MEMBERS
@@ -153,7 +159,7 @@ class _Reception:
         if refusal is None and greeting.channel is not Channel.CLIENT:
             refusal = listener.accept_peer(connection, greeting)
         elif refusal is None and listener.crowded:
-            refusal = Refusal("overloaded", "too many connections; try another node, or later")
+            refusal = Refusal(OverloadedError.code, "too many connections; try another node, or later")
         elif refusal is None:
             greet(connection, listener.identity.hello(Channel.CLIENT))
             connection.establish(listener.on_client(connection, greeting), CLIENT_SEND_LIMIT_BYTES)

@@ -134,7 +134,7 @@ class PeerNetwork:
             self._note_unanswered(link)
 
     def set_peers(self, peers: dict[NodeId, str]) -> None:
-        """Keep connections to these, and to nobody else."""
+        """Keep connections to these, and to nobody else. Who has no address must dial us."""
         for link in list(self._links.values()):
             if link.peer not in peers:
                 self._stop_dialling(link)
@@ -148,8 +148,9 @@ class PeerNetwork:
                     self.detach(link, channel, connection, None)
                     connection.abort()
                 link.address = address
-                for channel in _SEND_LIMITS:
-                    link.dialers.append(self._loop.create_task(self._keep_dialled(link, channel)))
+                if address:
+                    for channel in _SEND_LIMITS:
+                        link.dialers.append(self._loop.create_task(self._keep_dialled(link, channel)))
 
     def disconnect(self, peer: NodeId) -> None:
         """Drop the member's connections and what is queued on them; dialling goes on."""
@@ -162,7 +163,9 @@ class PeerNetwork:
         """A member dialled us, and was admitted. Its newest connection replaces the one before."""
         own = self._identity.hello(hello.channel)
         if hello.node_id in (0, own.node_id):
-            return Refusal("identity", f"node {own.node_id} takes no connection from a node {hello.node_id}")
+            return Refusal(
+                IdentityError.code, f"node {own.node_id} takes no connection from a node {hello.node_id}"
+            )
         link = self._links.setdefault(hello.node_id, _Link(hello.node_id))
         if previous := link.accepted.get(hello.channel):
             self.detach(link, hello.channel, previous, None)
@@ -279,7 +282,9 @@ class PeerNetwork:
 
     def _admit_answer(self, link: _Link, channel: Channel, hello: Hello) -> Refusal | None:
         if hello.node_id != link.peer or hello.channel is not channel:
-            return Refusal("identity", f"node {hello.node_id} answers where node {link.peer} is expected")
+            return Refusal(
+                UnavailableError.code, f"node {hello.node_id} answers where node {link.peer} is expected"
+            )
         return self._identity.admit(hello, link.address)
 
     async def _keep_dialled(self, link: _Link, channel: Channel) -> None:
