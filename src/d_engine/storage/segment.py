@@ -191,14 +191,11 @@ class Segments:
                 return segment
         raise InvariantViolation(f"entry {index} lives in no segment")
 
-    def dispensable(self) -> list[Segment]:
-        """The oldest segments, as far as nothing lives in them."""
-        found: list[Segment] = []
-        for segment in self._segments[:-1]:
-            if segment.offsets:
-                break
-            found.append(segment)
-        return found
+    @property
+    def dispensable(self) -> Segment | None:
+        """The oldest segment, if nothing lives in it and it is not the active one."""
+        oldest = self._segments[0]
+        return None if oldest is self.active or oldest.offsets else oldest
 
     def forget(self, segment: Segment) -> None:
         """The oldest segment's file is gone."""

@@ -31,12 +31,13 @@ from d_engine.storage.batch import (
     entry_record,
     hard_state_record,
 )
-from d_engine.storage.disk import Disk, Lane, RemoveFile, SyncDirectory, SyncFile, TruncateFile, WriteFile
+from d_engine.storage.disk import Disk, Lane, SyncFile, TruncateFile, WriteFile
 from d_engine.storage.outline import Outline
 from d_engine.storage.reader import read_entries
 from d_engine.storage.records import Head, RecordType
 from d_engine.storage.recovery import Recovery
-from d_engine.storage.segment import MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, Segment, Segments
+from d_engine.storage.retirement import Retirement
+from d_engine.storage.segment import MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, Segments
 from d_engine.storage.spare import Spare
 
 SEGMENT_BYTES = 64 * 1024 * 1024
@@ -61,13 +62,13 @@ class WalStorage:
         self._outline = Outline()
         self._written = Written(Segments(), Head(HardState(), 0, None), 0)
         self._spare = Spare(disk, seed, segment_bytes)
+        self._retirement = Retirement(disk)
         self._pending: deque[Item] = deque()
         self._recent: dict[LogIndex, Entry] = {}
         """The newest entries, those that are not durable yet."""
         self._listeners: _Listeners | None = None
         """None before the start, and after the end or a failure."""
         self._outstanding = False
-        self._removing = False
         self._no_room = False
         self._told_full = False
 
@@ -99,7 +100,7 @@ class WalStorage:
     ) -> None:
         """From now on what is handed over is written, and these are told."""
         self._listeners = _Listeners(on_durable, on_failure, on_full)
-        self._remove_dispensable()
+        self._retirement.begin(self._written.segments, self._on_removed)
 
     def close(self) -> None:
         """Nothing is begun and nobody is told any more."""
@@ -144,7 +145,9 @@ class WalStorage:
     def retry(self) -> None:
         """While `full`: look whether there is room again. Harmless at any time."""
         self._write()
-        self._make_spare()
+        active = self._written.segments.active
+        if self._listeners is not None and 2 * active.end >= active.size:
+            self._spare.make(active.number + 1, 0, self._on_spare)
 
     def read(self, first: LogIndex, max_bytes: int) -> Sequence[Entry]:
         """Entries from `first` on, at least one if there is one, up to about `max_bytes`."""
@@ -212,7 +215,7 @@ class WalStorage:
                     del self._recent[item.subject.index]
         # The disk is put to work again before anybody hears of what it has done.
         self.retry()
-        self._remove_dispensable()
+        self._retirement.begin(self._written.segments, self._on_removed)
         self._tell_full()
         if batch.seq and self._listeners is not None:
             self._listeners.durable(batch.seq)
@@ -248,12 +251,6 @@ class WalStorage:
 
     # --- segments ------------------------------------------------------------------------------------------------
 
-    def _make_spare(self) -> None:
-        """Begin with the next segment when half of the active one is used."""
-        active = self._written.segments.active
-        if self._listeners is not None and 2 * active.end >= active.size:
-            self._spare.make(active.number + 1, 0, self._on_spare)
-
     def _on_spare(self, error: DEngineError | None) -> None:
         if error is not None and not isinstance(error, DiskFullError):
             self._fail(error)
@@ -261,25 +258,9 @@ class WalStorage:
         self._tell_full()
         self._write()
 
-    def _remove_dispensable(self) -> None:
-        """Remove the oldest segment if nothing lives in it. One at a time, each durably, so that none is ever missing
-        between two others."""
-        dispensable = self._written.segments.dispensable()
-        if not dispensable or self._removing or self._listeners is None:
-            return
-        self._removing = True
-        oldest = dispensable[0]
-        operations = (RemoveFile(oldest.name), SyncDirectory())
-        self._disk.submit(Lane.BACKGROUND, operations, partial(self._on_removed, oldest))
-
-    def _on_removed(self, segment: Segment, error: DEngineError | None) -> None:
-        self._removing = False
-        if isinstance(error, DiskFullError):
-            return
-        if error is not None:
+    def _on_removed(self, error: DEngineError | None) -> None:
+        if error is not None and not isinstance(error, DiskFullError):
             self._fail(error)
-            return
-        self._written.segments.forget(segment)
-        self._remove_dispensable()
-        if self.full:
+        elif error is None and self._listeners is not None:
+            self._retirement.begin(self._written.segments, self._on_removed)
             self.retry()
