@@ -70,3 +70,14 @@ class Effects:
     leader_state: LeaderState | None = None
     """Set when role, term, leader or readiness changed."""
     install: Install | None = None
+
+    def __bool__(self) -> bool:
+        """False if there is nothing to do."""
+        return (
+            bool(self.sends)
+            or self.persist is not None
+            or self.commit_index is not None
+            or self.read_ready is not None
+            or self.leader_state is not None
+            or self.install is not None
+        )

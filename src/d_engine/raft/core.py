@@ -1,0 +1,284 @@
+"""One node of the Raft protocol: `(state, event, now) -> effects`, with no clock, disk, network or chance of its own
+(Raft: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm"; Ongaro's dissertation).
+
+The caller feeds events in any number, then takes the effects once (`Raft.effects`), carries them out in the order that
+`d_engine.raft.effects` gives, and repeats until there are none. What is where:
+
+    election      terms, votes, pre-vote, loyalty, check-quorum      quorum        majorities
+    replication   the leader's half of log replication, commit       progress      one peer's log
+    following     the follower's half, snapshots                     log           the log and its marks
+    reads         ReadIndex, leases                                  rounds        confirmations of leadership
+    changes       membership in the log, a term's first entry        membership    configurations
+    transfer      giving leadership away                             durability    persist before promise
+
+The ordering rules, each argued where it is kept:
+
+1. Nothing leaves before what it promises is durable; a heartbeat's echo promises only its term (`durability`).
+2. A storage completion counts only as far as what it wrote is still in the log (`durability`).
+3. The commit index moves only to an entry of the present term that a majority has durably (`replication`).
+4. A leader tells nobody a commit index that it has not itself applied (`state.told_commit`), and serves no read before
+   its term's first entry is applied (`reads`).
+5. Nothing committed is ever cut off (`log`); two leaders in one term stop the node (`state.hear_leader`).
+
+`now` is integer nanoseconds of a clock that counts suspended time and never goes back. For messages it must be read
+after the message was taken from the wire (loyalty is measured from it); for `effects`, before anything is sent (leases
+are measured from it).
+"""
+
+from collections.abc import Sequence
+
+from d_engine.format.configuration import Configuration
+from d_engine.format.entry import Entry, EntryKind
+from d_engine.format.errors import check
+from d_engine.format.ids import NOBODY, Incarnation, LogIndex, Nanoseconds, NodeId
+from d_engine.format.messages import (
+    AppendRequest,
+    AppendResponse,
+    Heartbeat,
+    HeartbeatResponse,
+    InstallSnapshot,
+    RaftMessage,
+    ReadRequest,
+    ReadResponse,
+    SnapshotMeta,
+    TimeoutNow,
+    VoteRequest,
+    VoteResponse,
+)
+from d_engine.format.state import RecoveredLog
+from d_engine.raft.changes import Changes
+from d_engine.raft.effects import Effects, LeaderState, Role
+from d_engine.raft.election import Election
+from d_engine.raft.errors import NotLeader
+from d_engine.raft.following import FollowerLog
+from d_engine.raft.log import RaftLog, Reader
+from d_engine.raft.membership import NO_MEMBERS, Change
+from d_engine.raft.reads import Reads
+from d_engine.raft.replication import Replication
+from d_engine.raft.settings import RaftSettings as RaftSettings
+from d_engine.raft.state import RaftState, RandomBits
+from d_engine.raft.transfer import Transfer
+from d_engine.raft.view import RaftView
+
+_FROM_LEADER = (AppendRequest, Heartbeat, InstallSnapshot, TimeoutNow, ReadResponse)
+
+
+class Raft(RaftView):
+    """One node. See the module's text for how to drive it, `RaftView` for what can be seen."""
+
+    def __init__(
+        self,
+        settings: RaftSettings,
+        recovered: RecoveredLog,
+        bootstrap: Configuration | None,
+        reader: Reader,
+        random_bits: RandomBits,
+        now: Nanoseconds,
+    ) -> None:
+        """`bootstrap` (cluster id 0) is in force while neither log nor snapshot holds a configuration; None on a node
+        that is to join. `reader` returns entries that storage was given; `random_bits(k)` draws k bits."""
+        settings.validate()
+        log = RaftLog(recovered, bootstrap or NO_MEMBERS, reader, settings.cache_bytes)
+        state = RaftState(settings, log, recovered.hard_state, random_bits, now)
+        super().__init__(state)
+        if log.last_index >= log.first_index:
+            state.log_time = log.slice(log.last_index, log.last_index, 0)[0].log_time
+        self._replication = Replication(state)
+        self._transfer = Transfer(state)
+        self._changes = Changes(state, self._replication, self._transfer)
+        self._election = Election(state, self._changes, self._transfer, now)
+        self._follower_log = FollowerLog(state)
+        self._reads = Reads(state, self._replication)
+        self._told_commit = log.commit_index
+        self._told_leader = LeaderState(Role.FOLLOWER, 0, NOBODY, False)
+
+    # --- time and messages -------------------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> Nanoseconds:
+        """When `tick` must be called next."""
+        state = self._state
+        if state.leading is not None:
+            return state.leading.next_heartbeat
+        asking = self._reads.deadline
+        return state.election_deadline if asking is None else min(asking, state.election_deadline)
+
+    def tick(self, now: Nanoseconds) -> None:
+        """Time has passed. Calling it early or late is safe."""
+        self._election.tick(now)
+
+    def step(self, sender: NodeId, message: RaftMessage, now: Nanoseconds) -> None:
+        """A peer said this. The transport has made sure that it is the sender, and of this cluster."""
+        state = self._state
+        if isinstance(message, VoteRequest):
+            self._election.on_vote_request(sender, message, now)
+            return
+        if message.term < state.term:
+            self._refuse_old_term(sender, message)
+            return
+        promises_future = isinstance(message, VoteResponse) and message.pre and message.granted
+        if message.term > state.term and not promises_future:
+            leader = sender if isinstance(message, _FROM_LEADER) else NOBODY
+            state.become_follower(message.term, leader, now)
+        if state.leading is not None:
+            self._lead_on(sender, message, now)
+        else:
+            self._follow_on(sender, message, now)
+
+    def _refuse_old_term(self, sender: NodeId, message: RaftMessage) -> None:
+        """A leader that has been replaced hears of it; it would go on for ever if nobody of its followers moved."""
+        term = self._state.term
+        if isinstance(message, AppendRequest | InstallSnapshot):
+            self._state.send(sender, AppendResponse(term, 0))
+        elif isinstance(message, Heartbeat):
+            self._state.send(sender, HeartbeatResponse(term, 0))
+
+    def _lead_on(self, sender: NodeId, message: RaftMessage, now: Nanoseconds) -> None:
+        leading = self._state.leading
+        check(
+            not isinstance(message, AppendRequest | Heartbeat | InstallSnapshot),
+            f"nodes {self.node_id} and {sender} both lead in term {self.term}",
+        )
+        progress = None if leading is None else leading.progress.get(sender)
+        if progress is None:
+            return
+        progress.contact = now
+        if isinstance(message, AppendResponse):
+            self._replication.on_append_response(progress, message, now)
+        elif isinstance(message, HeartbeatResponse):
+            self._replication.on_echo(sender, progress, message, now)
+        elif isinstance(message, ReadRequest):
+            self._reads.on_read_request(sender, message)
+
+    def _follow_on(self, sender: NodeId, message: RaftMessage, now: Nanoseconds) -> None:
+        if isinstance(message, AppendRequest):
+            self._follower_log.on_append(sender, message, now)
+        elif isinstance(message, Heartbeat):
+            self._follower_log.on_heartbeat(sender, message, now)
+        elif isinstance(message, InstallSnapshot):
+            self._follower_log.on_install_snapshot(sender, message, now)
+        elif isinstance(message, VoteResponse):
+            self._election.on_vote_response(sender, message, now)
+        elif isinstance(message, ReadResponse):
+            self._reads.on_read_response(sender, message)
+        elif isinstance(message, TimeoutNow):
+            self._election.on_timeout_now(sender, now)
+
+    # --- what the replica wants --------------------------------------------------------------------------------------
+
+    def propose(
+        self,
+        payload: Sequence[bytes],
+        count: int,
+        log_time: Nanoseconds,
+        now: Nanoseconds,
+        kind: EntryKind = EntryKind.COMMANDS,
+    ) -> Entry:
+        """Append an entry of `count` groups (or of another kind than commands). Raises `NotLeader`.
+
+        Log time never falls along the log: an entry gets at least the highest log time seen.
+        """
+        if not self.accepts_proposals:
+            raise NotLeader(f"node {self.node_id} does not lead, or is giving leadership away")
+        return self._state.append(kind, payload, count, log_time)
+
+    def propose_marker(self, payload: Sequence[bytes], log_time: Nanoseconds, now: Nanoseconds) -> Entry:
+        """Append a place at which replicas compare their digests. Raises `NotLeader`."""
+        return self.propose(payload, 0, log_time, now, EntryKind.MARKER)
+
+    def propose_change(
+        self, change: Change | Sequence[Change], log_time: Nanoseconds, now: Nanoseconds
+    ) -> LogIndex:
+        """Change the members, by all the changes given, in one step; returns the index of the step's first entry.
+
+        It is done when the committed configuration is not joint and stands at or behind that index. Raises
+        `NotLeader`, `ChangePendingError`, `MembershipError`; nothing was appended then.
+        """
+        changes = change if isinstance(change, Sequence) else (change,)
+        return self._changes.propose(changes, log_time, now)
+
+    def transfer(self, to: NodeId, now: Nanoseconds) -> None:
+        """Give leadership to a voter. `transferee` names it until it took over, or the attempt was given up."""
+        self._transfer.start(to, now)
+
+    def best_transferee(self, now: Nanoseconds) -> NodeId:
+        """The voter that is alive and whose log is furthest; `NOBODY` if there is none, or this node does not lead."""
+        return self._transfer.best(now)
+
+    def read(self, now: Nanoseconds) -> int:
+        """Take part in the next round; returns the batch that `ReadReady` will cover."""
+        return self._reads.join()
+
+    def lease_valid(self, now: Nanoseconds) -> bool:
+        """True if a read may be answered at this moment from this leader's applied state."""
+        return self._reads.is_lease_valid(now)
+
+    def set_log_time(self, log_time: Nanoseconds) -> None:
+        """A leader's log time has come this far; heartbeats carry it."""
+        self._state.log_time = max(self._state.log_time, log_time)
+
+    # --- what storage, state machine and network report --------------------------------------------------------------
+
+    def persisted(self, seq: int, now: Nanoseconds) -> None:
+        """Everything handed over up to `seq` is durable."""
+        if self._state.durability.persisted(seq, self._state.log, now):
+            self._election.vote_persisted(now)
+
+    def applied(self, index: LogIndex, now: Nanoseconds) -> None:
+        """The state machine has everything up to `index`."""
+        log = self._state.log
+        check(index <= log.commit_index, f"index {index} was applied; only {log.commit_index} is committed")
+        if index > log.applied_index:
+            log.applied_index = index
+            self._changes.settle(now)
+
+    def snapshot_taken(self, meta: SnapshotMeta) -> None:
+        """A snapshot of this node's own state is durable: from now on it is what peers that are far behind get."""
+        self._state.log.snapshot_taken(meta)
+
+    def compacted(self, index: LogIndex) -> None:
+        """Entries up to `index`, for which a snapshot stands, are no longer in storage."""
+        self._state.log.compact(index)
+
+    def snapshot_installed(self, meta: SnapshotMeta, now: Nanoseconds) -> bool:
+        """A snapshot from a peer is durable. True: the log starts anew behind it; the caller resets storage and
+        restores the state machine before it carries out further effects. False: it came too late, nothing changes."""
+        return self._follower_log.snapshot_installed(meta)
+
+    def peer_unreachable(self, peer: NodeId, now: Nanoseconds) -> None:
+        """The connection is lost, and maybe what was sent on it."""
+        self._replication.restart(peer, forget=False, now=now)
+
+    def peer_incarnation(self, peer: NodeId, incarnation: Incarnation, now: Nanoseconds) -> None:
+        """The peer has shown its data directory (and the transport has admitted it)."""
+        known = self._state.incarnations.get(peer)
+        self._state.incarnations[peer] = incarnation
+        if known not in (None, incarnation):
+            self._replication.restart(peer, forget=True, now=now)
+        self._changes.settle(now)
+
+    # --- effects -----------------------------------------------------------------------------------------------------
+
+    def effects(self, now: Nanoseconds) -> Effects:
+        """Everything that is to be done now. Starts the turn's round and sends what flow control lets through."""
+        state = self._state
+        leading = state.leading
+        if leading is not None:
+            self._replication.advance_commit(leading)
+            self._transfer.drive(leading, now)
+            self._reads.run_round(leading, now)
+            self._replication.send_appends(leading, now)
+        else:
+            self._reads.ask(now)
+            self._follower_log.acknowledge()
+        effects = Effects()
+        effects.persist = state.durability.take_persist(state.hard_state, state.log, now)
+        effects.sends = state.durability.take_messages()
+        effects.read_ready = self._reads.take_ready()
+        effects.install, state.install = state.install, None
+        if state.log.commit_index != self._told_commit:
+            effects.commit_index = self._told_commit = state.log.commit_index
+        leader_state = LeaderState(state.role, state.term, state.leader, state.is_ready)
+        if leader_state != self._told_leader:
+            effects.leader_state = self._told_leader = leader_state
+        return effects
