@@ -7,6 +7,7 @@ The caller feeds events in any number, then takes the effects once (`Raft.effect
     election      terms, votes, pre-vote, loyalty, check-quorum      quorum        majorities
     replication   the leader's half of log replication, commit       progress      one peer's log
     following     the follower's half, snapshots                     log           the log and its marks
+    inbox         terms of messages, and whom they are for           view          what can be seen from outside
     reads         ReadIndex, leases                                  rounds        confirmations of leadership
     changes       membership in the log, a term's first entry        membership    configurations
     transfer      giving leadership away                             durability    persist before promise
@@ -31,26 +32,14 @@ from d_engine.format.configuration import Configuration
 from d_engine.format.entry import Entry, EntryKind
 from d_engine.format.errors import check
 from d_engine.format.ids import NOBODY, Incarnation, LogIndex, Nanoseconds, NodeId
-from d_engine.format.messages import (
-    AppendRequest,
-    AppendResponse,
-    Heartbeat,
-    HeartbeatResponse,
-    InstallSnapshot,
-    RaftMessage,
-    ReadRequest,
-    ReadResponse,
-    SnapshotMeta,
-    TimeoutNow,
-    VoteRequest,
-    VoteResponse,
-)
+from d_engine.format.messages import RaftMessage, SnapshotMeta
 from d_engine.format.state import RecoveredLog
 from d_engine.raft.changes import Changes
 from d_engine.raft.effects import Effects, LeaderState, Role
 from d_engine.raft.election import Election
 from d_engine.raft.errors import NotLeader
 from d_engine.raft.following import FollowerLog
+from d_engine.raft.inbox import Inbox
 from d_engine.raft.log import RaftLog, Reader
 from d_engine.raft.membership import NO_MEMBERS, Change
 from d_engine.raft.reads import Reads
@@ -59,8 +48,6 @@ from d_engine.raft.settings import RaftSettings as RaftSettings
 from d_engine.raft.state import RaftState, RandomBits
 from d_engine.raft.transfer import Transfer
 from d_engine.raft.view import RaftView
-
-_FROM_LEADER = (AppendRequest, Heartbeat, InstallSnapshot, TimeoutNow, ReadResponse)
 
 
 class Raft(RaftView):
@@ -89,6 +76,7 @@ class Raft(RaftView):
         self._election = Election(state, self._changes, self._transfer, now)
         self._follower_log = FollowerLog(state)
         self._reads = Reads(state, self._replication)
+        self._inbox = Inbox(state, self._election, self._follower_log, self._replication, self._reads)
         self._told_commit = log.commit_index
         self._told_leader = LeaderState(Role.FOLLOWER, 0, NOBODY, False)
 
@@ -109,60 +97,7 @@ class Raft(RaftView):
 
     def step(self, sender: NodeId, message: RaftMessage, now: Nanoseconds) -> None:
         """A peer said this. The transport has made sure that it is the sender, and of this cluster."""
-        state = self._state
-        if isinstance(message, VoteRequest):
-            self._election.on_vote_request(sender, message, now)
-            return
-        if message.term < state.term:
-            self._refuse_old_term(sender, message)
-            return
-        promises_future = isinstance(message, VoteResponse) and message.pre and message.granted
-        if message.term > state.term and not promises_future:
-            leader = sender if isinstance(message, _FROM_LEADER) else NOBODY
-            state.become_follower(message.term, leader, now)
-        if state.leading is not None:
-            self._lead_on(sender, message, now)
-        else:
-            self._follow_on(sender, message, now)
-
-    def _refuse_old_term(self, sender: NodeId, message: RaftMessage) -> None:
-        """A leader that has been replaced hears of it; it would go on for ever if nobody of its followers moved."""
-        term = self._state.term
-        if isinstance(message, AppendRequest | InstallSnapshot):
-            self._state.send(sender, AppendResponse(term, 0))
-        elif isinstance(message, Heartbeat):
-            self._state.send(sender, HeartbeatResponse(term, 0))
-
-    def _lead_on(self, sender: NodeId, message: RaftMessage, now: Nanoseconds) -> None:
-        leading = self._state.leading
-        check(
-            not isinstance(message, AppendRequest | Heartbeat | InstallSnapshot),
-            f"nodes {self.node_id} and {sender} both lead in term {self.term}",
-        )
-        progress = None if leading is None else leading.progress.get(sender)
-        if progress is None:
-            return
-        progress.contact = now
-        if isinstance(message, AppendResponse):
-            self._replication.on_append_response(progress, message, now)
-        elif isinstance(message, HeartbeatResponse):
-            self._replication.on_echo(sender, progress, message, now)
-        elif isinstance(message, ReadRequest):
-            self._reads.on_read_request(sender, message)
-
-    def _follow_on(self, sender: NodeId, message: RaftMessage, now: Nanoseconds) -> None:
-        if isinstance(message, AppendRequest):
-            self._follower_log.on_append(sender, message, now)
-        elif isinstance(message, Heartbeat):
-            self._follower_log.on_heartbeat(sender, message, now)
-        elif isinstance(message, InstallSnapshot):
-            self._follower_log.on_install_snapshot(sender, message, now)
-        elif isinstance(message, VoteResponse):
-            self._election.on_vote_response(sender, message, now)
-        elif isinstance(message, ReadResponse):
-            self._reads.on_read_response(sender, message)
-        elif isinstance(message, TimeoutNow):
-            self._election.on_timeout_now(sender, now)
+        self._inbox.step(sender, message, now)
 
     # --- what the replica wants --------------------------------------------------------------------------------------
 
