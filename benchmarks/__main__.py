@@ -1,0 +1,118 @@
+"""`python -m benchmarks`: run the cases round by round, print and save the medians."""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.bare import Bare
+from benchmarks.cases import Case, Sample, Subject, all_cases
+from benchmarks.control import BenchmarkError
+from benchmarks.embedded import Embedded
+from benchmarks.machine import Machine, default_parent, describe, filesystem, is_in_memory
+
+SUBJECTS: dict[str, Callable[[], Subject]] = {"machine": Machine, "embedded": Embedded, "bare": Bare}
+RESULTS = Path(__file__).parent / "results"
+_PAUSE_SECONDS = 0.2
+"""Between cases, so that none pays for what the one before left behind."""
+
+
+def arguments_of(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure this machine.")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each case runs (default 3)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long each case runs (default 3)")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="one round of one second each, nothing saved: to see that it works",
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], help="part of a case's name, such as embedded/put"
+    )
+    parser.add_argument("--list", action="store_true", help="list the cases' names and end")
+    parser.add_argument(
+        "--directory", type=Path, default=default_parent(), help="where data goes, on a real disk"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="the results' path without suffix (default benchmarks/results/...)"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 1, 1.0
+    return arguments
+
+
+@contextmanager
+def running_subject(name: str, directory: Path) -> Iterator[Subject]:
+    """The subject, started, with a directory of its own."""
+    subject = SUBJECTS[name]()
+    with tempfile.TemporaryDirectory(dir=directory, prefix=f"{name}-") as own:
+        try:
+            subject.start(Path(own))
+            yield subject
+        finally:
+            subject.stop()
+
+
+def run_round(cases: Sequence[Case], seconds: float, directory: Path) -> Iterator[tuple[Case, Sample]]:
+    """Every case once, on fresh subjects."""
+    with ExitStack() as stack:
+        subjects: dict[str, Subject] = {}
+        for case in cases:
+            if case.subject not in subjects:
+                subjects[case.subject] = stack.enter_context(running_subject(case.subject, directory))
+            time.sleep(_PAUSE_SECONDS)
+            yield case, subjects[case.subject].run(case.work, case.tasks, seconds)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0, 1 if something failed, 2 if no case fits."""
+    arguments = arguments_of(argv)
+    wanted: list[str] = arguments.only
+    cases = [case for case in all_cases() if not wanted or any(part in case.name for part in wanted)]
+    if arguments.list or not cases:
+        print("\n".join(case.name for case in cases or all_cases()))
+        return 0 if cases else 2
+    kind = filesystem(arguments.directory)
+    if is_in_memory(kind):
+        print(
+            f"warning: {arguments.directory} is on {kind}: a sync there says nothing about a disk",
+            file=sys.stderr,
+        )
+    machine = describe(arguments.directory)
+    try:
+        results = measure(cases, arguments)
+    except BenchmarkError as error:
+        print(f"the benchmark failed: {error}", file=sys.stderr)
+        return 1
+    print(report.markdown(results, machine))
+    if arguments.output or not arguments.quick:
+        output = arguments.output or RESULTS / time.strftime("%Y-%m-%d-%H%M%S")
+        settings = {"rounds": arguments.rounds, "seconds": arguments.seconds}
+        report.save(results, machine, settings, output)
+        print(f"saved as {output}.json and .md", file=sys.stderr)
+    return 0
+
+
+def measure(cases: Sequence[Case], arguments: argparse.Namespace) -> dict[Case, list[Sample]]:
+    """All rounds, with a line for each run on the standard error stream."""
+    results: dict[Case, list[Sample]] = {case: [] for case in cases}
+    with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="d-engine-bench-") as directory:
+        for number in range(1, arguments.rounds + 1):
+            for case, sample in run_round(cases, arguments.seconds, Path(directory)):
+                results[case].append(sample)
+                print(
+                    f"round {number}  {case.name:40} {sample.rate:12,.0f}/s   {report.latency([sample])}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

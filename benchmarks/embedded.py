@@ -1,0 +1,115 @@
+"""The subject `embedded`: three engines in three processes, the load on an application's loop in the leader's."""
+
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import uvloop
+
+from benchmarks.cases import Sample, Work
+from benchmarks.control import BenchmarkError, Process, run_measured, serve
+from benchmarks.load import fill, measure_gets, measure_puts
+from d_engine.client.api import Consistency
+from d_engine.engine.config import load_config
+from d_engine.engine.embedded import EmbeddedEngine
+
+NODES = 3
+_LEADER_SECONDS = 20.0
+_ATTEMPTS = 3
+
+
+class Embedded:
+    """Three processes of this module. A run during which the leader changed does not count and is repeated."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Process] = []
+
+    def start(self, directory: Path) -> None:
+        members = ",".join(f"{number}={address}" for number, address in enumerate(free_addresses(NODES), 1))
+        for number in range(1, NODES + 1):
+            own = directory / f"node-{number}"
+            own.mkdir()
+            self._nodes.append(Process("embedded", str(number), str(own), members))
+        self._leader().call("fill")
+
+    def run(self, work: Work, tasks: int, seconds: float) -> Sample:
+        for _ in range(_ATTEMPTS):
+            leader = self._leader()
+            others = {
+                f"follower {number}": node
+                for number, node in enumerate((node for node in self._nodes if node is not leader), 1)
+            }
+            sample = run_measured(
+                leader, others, work.operation, variant=work.variant, tasks=tasks, seconds=seconds
+            )
+            if self._leader() is leader:
+                return sample
+        raise BenchmarkError(f"the leader changed during each of {_ATTEMPTS} runs")
+
+    def stop(self) -> None:
+        for node in self._nodes:
+            node.close()
+        for node in self._nodes:
+            node.stop()
+        self._nodes.clear()
+
+    def _leader(self) -> Process:
+        until = time.monotonic() + _LEADER_SECONDS
+        while time.monotonic() < until:
+            leaders = [node for node in self._nodes if node.call("is_leader")]
+            if len(leaders) == 1:
+                return leaders[0]
+            time.sleep(0.1)
+        raise BenchmarkError(f"no leader within {_LEADER_SECONDS:.0f} s")
+
+
+def free_addresses(count: int) -> Sequence[str]:
+    """Addresses on the loopback that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    return addresses
+
+
+async def run_node(number: int, directory: Path, members: str) -> None:
+    """The process of one node."""
+    addresses = dict(member.split("=") for member in members.split(","))
+    config = load_config(
+        environ={},
+        overrides={
+            "node.id": number,
+            "node.data_dir": str(directory),
+            "cluster.listen": addresses[str(number)],
+            "cluster.initial": members,
+            "cluster.lease_reads": True,
+        },
+    )
+    async with EmbeddedEngine(config=config) as engine:
+        client = engine.client
+
+        async def is_leader() -> bool:
+            return engine.is_leader
+
+        async def put(variant: str, tasks: int, seconds: float) -> Sample:
+            return await measure_puts(client.put, variant, tasks, seconds)
+
+        async def get(variant: str, tasks: int, seconds: float) -> Sample:
+            read = partial(client.get, consistency=cast(Consistency, variant))
+            return await measure_gets(read, tasks, seconds)
+
+        await serve({"is_leader": is_leader, "fill": partial(fill, client.put), "put": put, "get": get})
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Number, directory, and all members as `1=host:port,2=...`."""
+    number, directory, members = arguments
+    uvloop.run(run_node(int(number), Path(directory), members))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
