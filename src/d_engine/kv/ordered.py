@@ -14,6 +14,10 @@ from collections.abc import Iterable, Iterator
 CHUNK_LIMIT = 512
 """Keys. A chunk that grows beyond is split; two neighbours that fit into half of it are joined."""
 
+_FILLED = CHUNK_LIMIT * 3 // 4
+_FEW = 16
+"""Keys that are faster inserted one by one than by sorting the whole chunk, which has to look at every key."""
+
 PENDING_LIMIT = 512
 """Changes noted before they are sorted in: about half a millisecond of work."""
 
@@ -41,8 +45,7 @@ class OrderedKeys:
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
         """`keys` are distinct and in order."""
         ordered = list(keys)
-        size = CHUNK_LIMIT * 3 // 4
-        self._chunks = [ordered[i : i + size] for i in range(0, len(ordered), size)] or [[]]
+        self._chunks = _cut(ordered) or [[]]
         self._starts = [b"", *(chunk[0] for chunk in self._chunks[1:])]
         self._shared = bytearray(len(self._chunks))
         self._settled_count = len(ordered)
@@ -88,8 +91,14 @@ class OrderedKeys:
         self._settled_count = self.count
         for key in sorted(self._discarded):
             self._take_out(key)
-        for key in sorted(self._added):
-            self._sort_in(key)
+        added = sorted(self._added)
+        position = 0
+        while position < len(added):
+            at = bisect_right(self._starts, added[position]) - 1
+            last = at + 1 == len(self._starts)
+            end = len(added) if last else bisect_left(added, self._starts[at + 1], position)
+            self._sort_in(at, added[position:end])
+            position = end
         self._discarded.clear()
         self._added.clear()
 
@@ -99,17 +108,20 @@ class OrderedKeys:
             self._shared[at] = 0
         return self._chunks[at]
 
-    def _sort_in(self, key: bytes) -> None:
-        at = bisect_right(self._starts, key) - 1
+    def _sort_in(self, at: int, keys: list[bytes]) -> None:
+        """Add to one chunk, all of whose keys these belong to; then cut it if it has become too long."""
         chunk = self._writable(at)
-        insort(chunk, key)
+        if len(keys) < _FEW:
+            for key in keys:
+                insort(chunk, key)
+        else:
+            chunk += keys
+            chunk.sort()
         if len(chunk) > CHUNK_LIMIT:
-            # Keys that come in rising order leave full chunks behind, not half-empty ones.
-            cut = CHUNK_LIMIT if at + 1 == len(self._chunks) and chunk[-1] is key else CHUNK_LIMIT // 2
-            self._chunks.insert(at + 1, chunk[cut:])
-            self._starts.insert(at + 1, chunk[cut])
-            self._shared.insert(at + 1, 0)
-            del chunk[cut:]
+            parts = _cut(chunk)
+            self._chunks[at : at + 1] = parts
+            self._starts[at + 1 : at + 1] = [part[0] for part in parts[1:]]
+            self._shared[at : at + 1] = bytes(len(parts))
 
     def _take_out(self, key: bytes) -> None:
         at = bisect_right(self._starts, key) - 1
@@ -129,6 +141,11 @@ class OrderedKeys:
                 self._shared[left : left + 2] = b"\x00"
                 del self._starts[left + 1]
                 return
+
+
+def _cut(keys: list[bytes]) -> list[list[bytes]]:
+    """Chunks with room to grow."""
+    return [keys[at : at + _FILLED] for at in range(0, len(keys), _FILLED)]
 
 
 def _walk(chunks: list[list[bytes]], starts: list[bytes], start: bytes) -> Iterator[bytes]:

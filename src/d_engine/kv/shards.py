@@ -48,13 +48,31 @@ class Shards:
         """The entry of the key, if it exists. Safe on any thread."""
         return self._dicts[hash(key) >> _SHIFT].get(key)
 
-    def writable(self, key: bytes) -> dict[bytes, KeyValue]:
-        """The dict that the key belongs to, for one write now: do not keep it, a view may be taken next."""
+    def put(self, key: bytes, value: bytes, revision: int) -> KeyValue | None:
+        """Set the key. Returns the entry that was replaced."""
         index = hash(key) >> _SHIFT
         if self._shared[index]:
-            self._dicts[index] = self._dicts[index].copy()
-            self._shared[index] = 0
-        return self._dicts[index]
+            self._own(index)
+        shard = self._dicts[index]
+        previous = shard.get(key)
+        if previous is None:
+            shard[key] = KeyValue(key, value, revision, revision, 1, 0)
+        else:
+            # The old entry's key is the object that the dict and the ordered keys hold: one copy of it is enough.
+            created, version = previous.create_revision, previous.version + 1
+            shard[key] = KeyValue(previous.key, value, created, revision, version, 0)
+        return previous
+
+    def pop(self, key: bytes) -> KeyValue | None:
+        """Remove the key. Returns the entry that was removed, if there was one."""
+        index = hash(key) >> _SHIFT
+        if self._shared[index] and key in self._dicts[index]:
+            self._own(index)
+        return self._dicts[index].pop(key, None)
+
+    def load(self, entry: KeyValue) -> None:
+        """Add an entry whose key is not there yet. For shards that no view has been taken of."""
+        self._dicts[hash(entry.key) >> _SHIFT][entry.key] = entry
 
     def freeze(self) -> FrozenShards:
         """The entries as they are now, for ever."""
@@ -65,3 +83,7 @@ class Shards:
         """Hold what the other holds, from one moment to the next. The other must not be used any more."""
         self._shared = other._shared
         self._dicts = other._dicts
+
+    def _own(self, index: int) -> None:
+        self._dicts[index] = self._dicts[index].copy()
+        self._shared[index] = 0

@@ -62,27 +62,20 @@ class Store:
 
     def put(self, key: bytes, value: bytes) -> KeyValue | None:
         """Set the key. Returns the entry that was replaced."""
-        shard = self._shards.writable(key)
-        previous = shard.get(key)
         revision = self.revision + 1
+        previous = self._shards.put(key, value, revision)
         if previous is None:
-            shard[key] = KeyValue(key, value, revision, revision, 1, 0)
             self._keys.add(key)
-        else:
-            # The old entry's key is the object that the dict and the ordered keys hold: one copy of it is enough.
-            created, version = previous.create_revision, previous.version + 1
-            shard[key] = KeyValue(previous.key, value, created, revision, version, 0)
         # After the entry: who sees the revision on another thread finds the write.
         self.revision = revision
         return previous
 
     def delete(self, key: bytes) -> KeyValue | None:
         """Remove the key. Returns the entry that was removed; None, and no new revision, if there was none."""
-        if self.get(key) is None:
-            return None
-        previous = self._shards.writable(key).pop(key)
-        self._keys.discard(key)
-        self.revision += 1
+        previous = self._shards.pop(key)
+        if previous is not None:
+            self._keys.discard(key)
+            self.revision += 1
         return previous
 
     def compare_and_swap(self, key: bytes, expected: bytes | None, value: bytes) -> bool:
@@ -106,7 +99,7 @@ class Store:
         """Become the store that holds these entries, in key order, at this revision."""
         shards = Shards()
         for entry in entries:
-            shards.writable(entry.key)[entry.key] = entry
+            shards.load(entry)
         keys = OrderedKeys(entry.key for entry in entries)
         self.epoch += 1
         self._shards.adopt(shards)
