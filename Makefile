@@ -38,7 +38,7 @@ check: $(STAMP) ## format, lint, types, layers, tidiness; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(CODE)
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest --quiet tests/test_tidy.py
 
 fix: $(STAMP) ## format the code and apply the linter's safe repairs

@@ -1,5 +1,41 @@
 """d-engine: a strongly consistent key-value store over Raft, inside your process or as a service."""
 
 from d_engine import _interpreter as _interpreter
+from d_engine.client.api import (
+    Client,
+    DeleteResult,
+    KeyValue,
+    LeaderInfo,
+    MemberInfo,
+    Scan,
+    Status,
+    WriteResult,
+)
+from d_engine.client.remote import connect
+from d_engine.engine.builder import NodeBuilder
+from d_engine.engine.config import EngineConfig, load_config
+from d_engine.engine.embedded import EmbeddedEngine
+from d_engine.engine.node import Node
+from d_engine.engine.standalone import StandaloneEngine
+from d_engine.format.errors import DEngineError
+from d_engine.format.version import __version__
 
-__version__ = "0.1.0"
+__all__ = [
+    "Client",
+    "DEngineError",
+    "DeleteResult",
+    "EmbeddedEngine",
+    "EngineConfig",
+    "KeyValue",
+    "LeaderInfo",
+    "MemberInfo",
+    "Node",
+    "NodeBuilder",
+    "Scan",
+    "StandaloneEngine",
+    "Status",
+    "WriteResult",
+    "__version__",
+    "connect",
+    "load_config",
+]

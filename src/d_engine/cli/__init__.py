@@ -1,1 +1,18 @@
-"""The d-engine command."""
+"""The command line: `d-engine`. It needs the extra `cli`."""
+
+import sys
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        from d_engine.cli.app import app
+    except ModuleNotFoundError as error:
+        if error.name not in ("click", "rich"):
+            raise
+        print(
+            f"d-engine: the command line needs {error.name}; install it with: pip install 'd-engine[cli]'",
+            file=sys.stderr,
+        )
+        raise SystemExit(6) from None
+    app()

@@ -144,9 +144,14 @@ class Raft(RaftView):
         """Take part in the next round; returns the batch that `ReadReady` will cover."""
         return self._reads.join()
 
+    @property
+    def lease_deadline(self) -> Nanoseconds:
+        """Until when reads may be answered from this leader's applied state without asking anybody; 0 if not at all."""
+        return self._reads.lease_deadline
+
     def lease_valid(self, now: Nanoseconds) -> bool:
-        """True if a read may be answered at this moment from this leader's applied state."""
-        return self._reads.is_lease_valid(now)
+        """True if a read may be answered so at this moment. `now` is to be read from the clock for each call."""
+        return now < self._reads.lease_deadline
 
     def set_log_time(self, log_time: Nanoseconds) -> None:
         """A leader's log time has come this far; heartbeats carry it."""

@@ -17,7 +17,7 @@ configuration allows leases, and not after a transfer was started (see `d_engine
 from the clock at that moment, and it must count the time for which the machine was suspended.
 """
 
-from d_engine.format.ids import NOBODY, Nanoseconds, NodeId, Term
+from d_engine.format.ids import MAX_U63, NOBODY, Nanoseconds, NodeId, Term
 from d_engine.format.messages import ReadRequest, ReadResponse
 from d_engine.raft.effects import ReadReady
 from d_engine.raft.replication import Replication
@@ -25,6 +25,8 @@ from d_engine.raft.state import Leading, RaftState
 
 BATCH_START_BITS = 61
 """Leaves room for 2**61 batches below the limit of the format."""
+NO_END: Nanoseconds = MAX_U63
+"""The lease of a sole voter: nobody else can be elected."""
 
 
 class Reads:
@@ -100,8 +102,9 @@ class Reads:
         if leading is not None and sender in leading.progress:
             leading.remote_reads[sender] = max(request.batch, leading.remote_reads.get(sender, 0))
 
-    def is_lease_valid(self, now: Nanoseconds) -> bool:
-        """True if this leader may answer reads on its own at this moment."""
+    @property
+    def lease_deadline(self) -> Nanoseconds:
+        """Until when this leader may answer reads on its own; 0 if it may not."""
         state, leading = self._state, self._state.leading
         if (
             leading is None
@@ -109,11 +112,11 @@ class Reads:
             or leading.transferred
             or not state.configuration.lease_reads
         ):
-            return False
+            return 0
         if state.electorate.is_sole(state.node_id):
-            return True
+            return NO_END
         confirmed_at = leading.rounds.confirmed_at
-        return confirmed_at is not None and now < confirmed_at + state.settings.lease_ns
+        return 0 if confirmed_at is None else confirmed_at + state.settings.lease_ns
 
     # --- on a follower -----------------------------------------------------------------------------------------------
 

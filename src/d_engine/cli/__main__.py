@@ -1,0 +1,5 @@
+"""`python -m d_engine.cli`: the command line without the console script."""
+
+from d_engine.cli import main
+
+main()

@@ -1,0 +1,89 @@
+"""Commands about the cluster."""
+
+import click
+
+from d_engine.cli.common import (
+    EXIT_NO,
+    ask,
+    endpoints_option,
+    fails_clearly,
+    output_option,
+    print_document,
+    timeout_option,
+)
+
+
+@click.command()
+@endpoints_option
+@output_option
+@timeout_option
+@fails_clearly
+def status(endpoints: str, output: str, timeout: float) -> None:
+    """How the node that answers is doing."""
+    result = ask(endpoints, timeout, lambda client: client.status())
+    if output == "json":
+        print_document(result)
+        return
+    rows = {
+        "node": result.node_id,
+        "cluster": f"{result.cluster_id:#x}",
+        "version": result.version,
+        "role": result.role,
+        "term": result.term,
+        "leader": result.leader_id or "none known",
+        "commit index": result.commit_index,
+        "applied index": result.applied_index,
+        "log": f"{result.first_index}..{result.last_index}",
+        "revision": result.revision,
+        "disk": "full" if result.disk_full else "ok",
+    }
+    for name, value in rows.items():
+        click.echo(f"{name:14} {value}")
+    for peer in result.peers:
+        click.echo(
+            f"{f'peer {peer.node_id}':14} {peer.state}, match index {peer.match_index}, lag {peer.lag}"
+        )
+
+
+@click.command()
+@endpoints_option
+@output_option
+@timeout_option
+@fails_clearly
+def members(endpoints: str, output: str, timeout: float) -> None:
+    """Who belongs to the cluster."""
+    result = ask(endpoints, timeout, lambda client: client.members())
+    if output == "json":
+        print_document(result)
+        return
+    for member in result:
+        click.echo(f"{member.id}\t{member.role}\t{member.address or '(listens nowhere)'}")
+
+
+@click.command()
+@endpoints_option
+@output_option
+@timeout_option
+@fails_clearly
+def leader(endpoints: str, output: str, timeout: float) -> None:
+    """Who leads. Exit code 1 if the node that answers knows of no leader."""
+    result = ask(endpoints, timeout, lambda client: client.leader())
+    if output == "json":
+        print_document(result)
+    elif result is None:
+        click.echo("d-engine: no leader is known", err=True)
+    else:
+        click.echo(f"node {result.leader_id}, term {result.term}")
+    if result is None:
+        raise SystemExit(EXIT_NO)
+
+
+@click.command()
+@click.argument("node", type=click.IntRange(min=1))
+@endpoints_option
+@timeout_option
+@fails_clearly
+def transfer(node: int, endpoints: str, timeout: float) -> None:
+    """Make NODE the leader."""
+    ask(endpoints, timeout, lambda client: client.transfer(node))
+    click.echo(f"leadership was handed to node {node}")

@@ -1,0 +1,1 @@
+"""`d-engine demo`: three real servers, all of them killed, nothing lost."""

@@ -1,0 +1,53 @@
+"""`d-engine serve`: a node as a service.
+
+The process is the engine's own here, so it may do what an embedded engine must not: handle signals, write logs.
+"""
+
+import asyncio
+import logging
+import signal
+
+import click
+
+from d_engine.cli.common import fails_clearly, run_loop
+from d_engine.cli.config import load, settings_options
+from d_engine.engine.config import EngineConfig
+from d_engine.engine.standalone import StandaloneEngine
+
+
+@click.command()
+@settings_options
+@fails_clearly
+def serve(config_file: str | None, settings: dict[str, str]) -> None:
+    """Run a node until SIGTERM or SIGINT. A second signal ends it at once.
+
+    \b
+    A cluster of three, one command for each node:
+        d-engine serve --id 1 --data-dir d1 --listen 127.0.0.1:7001 --initial 1=127.0.0.1:7001,2=...,3=...
+    """
+    config = load(config_file, settings)
+    logging.basicConfig(
+        level=config.log.level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    run_loop(_serve(config))
+
+
+async def _serve(config: EngineConfig) -> None:
+    engine = StandaloneEngine(config)
+    node = await engine.start()
+    click.echo(
+        f"node {node.node_id} serves at {config.cluster.listen or config.cluster.client_listen}", err=True
+    )
+    shutdown = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked(number: signal.Signals) -> None:
+        if shutdown.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        click.echo(f"node {node.node_id} stops ({number.name})", err=True)
+        shutdown.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked, number)
+    await engine.run(shutdown)

@@ -1,0 +1,158 @@
+"""Everything of a node that lives on the engine's thread: the replica, and the real ports around it.
+
+Built in the order in which the parts can fail, so that a bad directory, a corrupt log or a taken port is one clear
+error before anything else has happened; taken down in the opposite order.
+"""
+
+import asyncio
+
+from d_engine.engine.backend import NodeBackend
+from d_engine.engine.config import EngineConfig
+from d_engine.engine.directory import make_data_directory
+from d_engine.engine.parts import NodeParts
+from d_engine.format.configuration import Configuration, Member
+from d_engine.format.errors import ConfigError, DEngineError, EngineStoppedError, MalformedError
+from d_engine.format.hello import Hello, Refusal
+from d_engine.format.ids import Incarnation, NodeId
+from d_engine.format.messages import PeerMessage
+from d_engine.raft.effects import Role
+from d_engine.replica.changer import TRANSFER
+from d_engine.replica.listener import ReplicaListener
+from d_engine.replica.replica import Replica
+from d_engine.replica.settings import MILLISECOND, SECOND, ReplicaSettings
+from d_engine.runtime.connection import Connection, Handler
+from d_engine.runtime.disk import FileDisk
+from d_engine.runtime.greeting import Identity
+from d_engine.runtime.host import LoopHost
+from d_engine.runtime.listener import Listener
+from d_engine.runtime.peers import PeerEvents
+from d_engine.server.connection import ClientHandler
+from d_engine.storage.identity import load_identity
+
+
+class NodeCore:
+    """Make, use and close on the engine's thread."""
+
+    def __init__(self, config: EngineConfig, parts: NodeParts, listener: ReplicaListener) -> None:
+        """Recovers the log. Raises `StorageError`, `ConfigError`; nothing is left open then."""
+        self._config = config
+        loop = asyncio.get_running_loop()
+        self._host = LoopHost(loop)
+        make_data_directory(config.node.data_dir)
+        self._disk = FileDisk(config.node.data_dir, loop.call_soon_threadsafe)
+        try:
+            self.incarnation = load_identity(self._disk, config.node.id, self._host.random_bits)
+            identity = Identity(lambda channel: self.replica.peers.hello(channel), self._admit)
+            events = PeerEvents(self._receive, self._connected, self._lost, self._refused)
+            self._network = parts.transport(identity, events, self._host)
+            self.replica = Replica(
+                replica_settings(config, self.incarnation),
+                self._host,
+                self._network,
+                parts.storage(self._disk, self._host, config),
+                parts.state_machine(),
+                listener,
+            )
+        except BaseException:
+            self._disk.close(0)
+            raise
+        self.backend = NodeBackend(self.replica)
+        self._listener = Listener(
+            identity,
+            self._network.accept,
+            self._serve_client,
+            insecure_listen=config.cluster.insecure_listen,
+        )
+
+    async def listen(self) -> None:
+        """Members and clients can reach this node from now on. Raises `AddressInUseError`, `ListenError`."""
+        cluster = self._config.cluster
+        for address in dict.fromkeys((cluster.listen, cluster.client_listen)):
+            if address:
+                await self._listener.listen(address)
+
+    def start(self) -> None:
+        """Take part in the cluster."""
+        self.replica.start()
+        self._host.start(self.replica.wake)
+
+    async def hand_over_leadership(self, seconds: float) -> None:
+        """If this node leads others, let one of them lead before it goes."""
+        replica = self.replica
+        target = replica.raft.best_transferee(self._host.now()) if replica.raft.role is Role.LEADER else 0
+        if not target or replica.error is not None:
+            return
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(error: DEngineError | None) -> None:
+            if not over.done():
+                over.set_result(None)
+
+        replica.change(TRANSFER, Member(target), int(seconds * SECOND), done)
+        await asyncio.wait([over], timeout=seconds)
+
+    def close(self, seconds: float) -> None:
+        """Stop taking part. Whoever waits is answered; a hung disk delays this no longer than `seconds`."""
+        self._host.stop()
+        self.replica.fail(EngineStoppedError())
+        self._listener.close()
+        self._network.close()
+        self._disk.close(seconds)
+
+    # --- what the connections tell ---
+
+    def _admit(self, hello: Hello, address: str) -> Refusal | None:
+        return self.replica.peer_admit(hello)
+
+    def _receive(self, sender: NodeId, messages: list[PeerMessage]) -> None:
+        receive = self.replica.receive
+        try:
+            for message in messages:
+                receive(sender, message)
+        except MalformedError:
+            self._network.disconnect(sender)
+
+    def _connected(self, peer: NodeId) -> None:
+        self.replica.peer_connected(peer)
+
+    def _lost(self, peer: NodeId) -> None:
+        self.replica.peer_lost(peer)
+
+    def _refused(self, peer: NodeId, refusal: Refusal) -> None:
+        self.replica.peer_refused(peer, refusal)
+
+    def _serve_client(self, connection: Connection, hello: Hello) -> Handler:
+        return ClientHandler(connection, self.backend)
+
+
+def replica_settings(config: EngineConfig, incarnation: Incarnation) -> ReplicaSettings:
+    """The part of the configuration that the replica needs."""
+    raft, limits = config.raft, config.limits
+    return ReplicaSettings(
+        node_id=config.node.id,
+        incarnation=incarnation,
+        address=config.own_address,
+        bootstrap=bootstrap_configuration(config),
+        heartbeat_ns=raft.heartbeat_ms * MILLISECOND,
+        election_min_ns=raft.election_min_ms * MILLISECOND,
+        election_max_ns=raft.election_max_ms * MILLISECOND,
+        log_cache_bytes=config.storage.log_cache_bytes,
+        max_pending_writes=limits.max_pending_writes,
+        max_pending_reads=limits.max_pending_reads,
+        max_sessions=limits.max_sessions,
+    )
+
+
+def bootstrap_configuration(config: EngineConfig) -> Configuration | None:
+    """The members with which a cluster is born; None for a node that joins one. Only looked at while the data
+    directory knows of no members."""
+    if config.cluster.join:
+        return None
+    members = tuple(Member(member.id, member.address) for member in config.cluster.initial)
+    if not members:
+        members = (Member(config.node.id, config.own_address),)
+    members = tuple(sorted(members, key=lambda member: member.id))
+    voters = tuple(member.id for member in members)
+    if config.node.id not in voters:
+        raise ConfigError(f"node.id {config.node.id} is not among the initial members {voters}")
+    return Configuration(0, members, voters, lease_reads=config.cluster.lease_reads)

@@ -1,0 +1,171 @@
+"""The client of an engine in the same process: the common interface, with hand-overs to the engine's thread instead of
+connections, and with reads that need no hand-over at all.
+
+A single-key `get` under the policies "eventual" and "lease" (with a valid lease) is answered on the caller's thread: one
+look-up in a dict, which other threads see before or after a write and never in between. The store's epoch is odd
+while a command changes several keys; a read that sees it odd, or changed, goes to the engine's thread like all others.
+"""
+
+import asyncio
+import threading
+from asyncio import AbstractEventLoop, Future
+
+from d_engine.client.api import Consistency, KeyValue, Text
+from d_engine.client.base import BaseClient
+from d_engine.client.reader import BatchReader
+from d_engine.client.writer import GroupWriter
+from d_engine.engine.node import Node
+from d_engine.engine.transport import Transport
+from d_engine.format.errors import EngineStoppedError
+from d_engine.kv.machine import KvStateMachine
+from d_engine.runtime.clock import boot_time_ns
+from d_engine.runtime.fork import ForkGuard
+
+READS_PER_TURN = 256
+"""After so many reads without a task switch, one of them yields: they never suspend and would starve the loop."""
+
+
+class _Binding:
+    """What one event loop uses of the engine."""
+
+    __slots__ = ("loop", "reader", "transport", "writer")
+
+    def __init__(self, node: Node, loop: AbstractEventLoop) -> None:
+        timeout = node.config.client.request_timeout_s
+        self.loop = loop
+        self.transport = Transport(node.thread, node.core.backend)
+        self.writer = GroupWriter(loop, self.transport, timeout)
+        self.reader = BatchReader(loop, self.transport, timeout)
+
+    def close(self) -> None:
+        self.writer.close()
+        self.reader.close()
+        self.transport.close()
+
+
+class EmbeddedClient(BaseClient):
+    """Share it between all tasks and loops of the process."""
+
+    def __init__(self, node: Node) -> None:
+        limits = node.config.limits
+        super().__init__(limits.max_key_bytes, limits.max_value_bytes)
+        self._node = node
+        self._replica = node.core.replica
+        machine = self._replica.applier.state_machine
+        self._store = machine.store if isinstance(machine, KvStateMachine) else None
+        self._guard = ForkGuard()
+        self._lock = threading.Lock()
+        self._bindings: dict[AbstractEventLoop, _Binding] = {}
+        self._last: _Binding | None = None
+        self._closed = False
+        self._reads_this_turn = 0
+
+    # --- reads that need no hand-over ---
+
+    async def get(
+        self,
+        key: Text,
+        *,
+        consistency: Consistency = "linearizable",
+        min_revision: int | None = None,
+        timeout: float | None = None,
+    ) -> bytes | None:
+        if consistency != "linearizable":
+            entry = self._get_here(key, consistency, min_revision)
+            if entry is not _NOT_HERE:
+                if self._reads_this_turn >= READS_PER_TURN:
+                    await self._yield()
+                return None if entry is None else entry.value
+        return await super().get(key, consistency=consistency, min_revision=min_revision, timeout=timeout)
+
+    async def get_entry(
+        self,
+        key: Text,
+        *,
+        consistency: Consistency = "linearizable",
+        min_revision: int | None = None,
+        timeout: float | None = None,
+    ) -> KeyValue | None:
+        if consistency != "linearizable":
+            entry = self._get_here(key, consistency, min_revision)
+            if entry is not _NOT_HERE:
+                if self._reads_this_turn >= READS_PER_TURN:
+                    await self._yield()
+                return entry
+        return await super().get_entry(
+            key, consistency=consistency, min_revision=min_revision, timeout=timeout
+        )
+
+    def _get_here(self, key: Text, consistency: str, min_revision: int | None) -> KeyValue | None:
+        """The entry, or `_NOT_HERE` if the engine's thread has to be asked."""
+        store = self._store
+        if store is None or not self._may_read_here(consistency):
+            return _NOT_HERE
+        epoch = store.epoch
+        if epoch & 1 or (min_revision is not None and store.revision < min_revision):
+            return _NOT_HERE
+        entry = store.get(self._key(key))
+        if store.epoch != epoch:
+            return _NOT_HERE
+        self._reads_this_turn += 1
+        return entry
+
+    def _may_read_here(self, consistency: str) -> bool:
+        self._guard.check()
+        replica = self._replica
+        if replica.error is not None or self._closed:
+            return False
+        if consistency == "eventual":
+            return True
+        return consistency == "lease" and boot_time_ns() < replica.lease_deadline
+
+    async def _yield(self) -> None:
+        self._reads_this_turn = 0
+        await asyncio.sleep(0)
+
+    # --- everything else ---
+
+    def _write(self, command: bytes, timeout: float | None, large_result: bool) -> "Future[bytes]":
+        return self._binding().writer.write(command, timeout, large_result)
+
+    def _read(self, policy: int, min_revision: int, query: bytes, timeout: float | None) -> "Future[bytes]":
+        return self._binding().reader.read(policy, min_revision, query, timeout)
+
+    def _manage(self, operation: str, arguments: bytes, timeout: float | None) -> "Future[bytes]":
+        seconds = timeout or self._node.config.client.request_timeout_s
+        return self._binding().transport.manage(operation, arguments, seconds)
+
+    def _binding(self) -> _Binding:
+        loop = asyncio.get_running_loop()
+        last = self._last
+        if last is not None and last.loop is loop and not self._guard.forked:
+            return last
+        return self._bind(loop)
+
+    def _bind(self, loop: AbstractEventLoop) -> _Binding:
+        self._guard.check()
+        with self._lock:
+            if self._closed:
+                raise EngineStoppedError("the engine is stopped", self._node.failure.value)
+            binding = self._bindings.get(loop)
+            if binding is None:
+                for gone in [other for other in self._bindings if other.is_closed()]:
+                    del self._bindings[gone]
+                binding = self._bindings[loop] = _Binding(self._node, loop)
+            self._last = binding
+            return binding
+
+    def close(self) -> None:
+        """Whoever waits is told, on the loop on which it waits."""
+        with self._lock:
+            self._closed = True
+            bindings, self._bindings, self._last = list(self._bindings.values()), {}, None
+        here = asyncio.get_running_loop()
+        for binding in bindings:
+            if binding.loop is here:
+                binding.close()
+            elif not binding.loop.is_closed():
+                binding.loop.call_soon_threadsafe(binding.close)
+
+
+_NOT_HERE = KeyValue(b"", b"", 0, 0, 0, 0)

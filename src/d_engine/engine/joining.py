@@ -1,0 +1,42 @@
+"""How a node that no cluster knows gets into one: it asks any member, which passes the request on to the leader.
+
+The node is added as a learner: it receives the log and decides nothing. It asks again until it finds itself among the
+members, because an answer can be lost; asking twice changes nothing. After a restart it finds itself there at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from d_engine.client.remote import connect
+from d_engine.format.errors import (
+    IdentityError,
+    InvalidRequestError,
+    MembershipError,
+    NotAppliedError,
+    OutcomeUnknownError,
+)
+from d_engine.format.ids import Incarnation, NodeId
+
+_PAUSE_SECONDS = 0.25
+_log = logging.getLogger(__name__)
+
+
+async def join(endpoints: Sequence[str], node_id: NodeId, address: str, incarnation: Incarnation) -> None:
+    """Returns when the cluster has this node as a member. Raises `MembershipError` or `IdentityError` when it never
+    will."""
+    complaint = ""
+    while True:
+        try:
+            async with connect(",".join(endpoints)) as client:
+                await client.add_learner(node_id, address, incarnation=incarnation)
+                return
+        except (InvalidRequestError, IdentityError):
+            raise
+        except (NotAppliedError, OutcomeUnknownError, ConnectionError) as error:
+            if isinstance(error, MembershipError) and error.code == MembershipError.code:
+                raise
+            if str(error) != complaint:
+                complaint = str(error)
+                _log.warning("node %d could not join yet: %s", node_id, error)
+        await asyncio.sleep(_PAUSE_SECONDS)

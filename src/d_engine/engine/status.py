@@ -1,0 +1,78 @@
+"""A node's state in the words of the client interface."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from d_engine.client.api import LeaderInfo, MemberInfo, PeerStatus, Status
+from d_engine.format.configuration import Configuration
+from d_engine.format.ids import LogIndex
+from d_engine.format.version import __version__
+from d_engine.raft.effects import Role
+from d_engine.replica.metrics import metrics_of
+from d_engine.replica.replica import Replica
+
+
+class Membership(Struct, frozen=True):
+    """The committed members at a log index."""
+
+    index: LogIndex
+    members: tuple[MemberInfo, ...]
+
+
+def membership_of(index: LogIndex, configuration: Configuration) -> Membership:
+    """A configuration as people see it."""
+    return Membership(index, tuple(_members(configuration)))
+
+
+def members_of(replica: Replica) -> list[MemberInfo]:
+    """The members that this node knows: the applied ones, or those that it was started with."""
+    return _members(replica.configuration)
+
+
+def _members(configuration: Configuration) -> list[MemberInfo]:
+    infos = []
+    for member in configuration.members:
+        role: Literal["voter", "learner", "outgoing"]
+        if member.id in configuration.voters:
+            role = "voter"
+        elif member.id in configuration.outgoing:
+            role = "outgoing"
+        else:
+            role = "learner"
+        infos.append(MemberInfo(member.id, member.address, role, member.id in configuration.read_only))
+    return infos
+
+
+def leader_of(replica: Replica) -> LeaderInfo | None:
+    """The leader that this node knows."""
+    raft = replica.raft
+    return LeaderInfo(raft.leader, raft.term) if raft.leader else None
+
+
+def status_of(replica: Replica) -> Status:
+    """How this node is doing."""
+    raft = replica.raft
+    role = raft.role.value
+    if raft.role is Role.FOLLOWER and not raft.configuration.is_voter(replica.settings.node_id):
+        role = "learner"
+    peers = tuple(
+        PeerStatus(node, peer.match_index, peer.lag, peer.state) for node, peer in raft.status().peers.items()
+    )
+    return Status(
+        node_id=replica.settings.node_id,
+        cluster_id=replica.cluster_id,
+        version=__version__,
+        role=role,
+        term=raft.term,
+        leader_id=raft.leader,
+        commit_index=raft.commit_index,
+        applied_index=replica.applier.applied_index,
+        last_index=raft.last_index,
+        first_index=raft.first_index,
+        revision=replica.applier.state_machine.revision,
+        leader_ready=raft.ready,
+        disk_full=replica.storage.full,
+        peers=peers,
+        metrics=metrics_of(replica),
+    )

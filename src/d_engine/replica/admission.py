@@ -1,0 +1,161 @@
+"""Who may talk to this node (architecture, section 3, "Birth and identity").
+
+A cluster is born once, when its first entry is applied; until then a node presents cluster id 0. Each data directory
+has an incarnation of its own, and the configuration binds a member to one. So the node of another cluster, a wiped
+disk under an old name, and a removed member are told apart before any message of theirs is looked at.
+"""
+
+from collections.abc import Callable, Mapping
+
+from d_engine.format.configuration import Configuration
+from d_engine.format.errors import (
+    ClusterIdMismatchError,
+    IdentityError,
+    IncarnationMismatchError,
+    NotMemberError,
+)
+from d_engine.format.hello import Channel, Hello, Refusal
+from d_engine.format.ids import ClusterId, Nanoseconds, NodeId
+from d_engine.raft.core import Raft
+from d_engine.replica.ports import Network
+from d_engine.replica.settings import ReplicaSettings
+
+IDENTITY_ERRORS: Mapping[str, type[IdentityError]] = {
+    error.code: error
+    for error in (ClusterIdMismatchError, IncarnationMismatchError, NotMemberError, IdentityError)
+}
+
+
+def admit(
+    hello: Hello,
+    own_id: NodeId,
+    cluster_id: ClusterId,
+    configuration: Configuration,
+) -> Refusal | None:
+    """None if the member may speak, else why not. `cluster_id` is 0 until this node's cluster is born; `configuration`
+    has no members on a node that was started to join and knows nobody yet."""
+    if cluster_id and hello.cluster_id and hello.cluster_id != cluster_id:
+        return _refusal(
+            ClusterIdMismatchError,
+            f"{_who(hello)} belongs to cluster {hello.cluster_id:#x}, node {own_id} to {cluster_id:#x}; "
+            "check the addresses",
+        )
+    if hello.channel is Channel.CLIENT:
+        return None
+    if hello.node_id == own_id:
+        return _refusal(IdentityError, f"node id {own_id} is taken: two nodes were started with it")
+    if not configuration.members:
+        return None
+    member = configuration.member(hello.node_id)
+    if member is None:
+        return _refusal(
+            NotMemberError,
+            f"node {hello.node_id} is not a member of the cluster that node {own_id} belongs to; add it first",
+        )
+    if member.incarnation and member.incarnation != hello.incarnation:
+        return _refusal(
+            IncarnationMismatchError,
+            f"node {hello.node_id} is a member with another data directory (incarnation {member.incarnation:#x}, not "
+            f"{hello.incarnation:#x}); restore that directory, or remove the member and add this one as a new one",
+        )
+    return None
+
+
+def _who(hello: Hello) -> str:
+    return "the client" if hello.channel is Channel.CLIENT else f"node {hello.node_id}"
+
+
+def _refusal(error: type[IdentityError], text: str) -> Refusal:
+    return Refusal(error.code, text)
+
+
+class Peers:
+    """The other members as this node's connections see them."""
+
+    def __init__(
+        self, settings: ReplicaSettings, raft: Raft, network: Network, cluster: Callable[[], ClusterId]
+    ) -> None:
+        self._settings = settings
+        self._raft = raft
+        self._network = network
+        self._cluster = cluster
+        self._connected_to: Configuration | None = None
+        self._refusals = Refusals()
+        self.reachable: dict[NodeId, bool] = {}
+
+    def refresh(self) -> None:
+        """Keep connections to the members of the configuration in force, and to nobody else."""
+        configuration = self._raft.configuration
+        if configuration is self._connected_to:
+            return
+        self._connected_to = configuration
+        own = self._settings.node_id
+        addresses = {member.id: member.address for member in configuration.members if member.id != own}
+        self.reachable = {node: self.reachable.get(node, False) for node in addresses}
+        self._network.set_peers(addresses)
+
+    def hello(self, channel: Channel) -> Hello:
+        """How this node introduces itself."""
+        settings = self._settings
+        return Hello(channel, self._cluster(), settings.node_id, settings.incarnation, settings.address)
+
+    def admit(self, hello: Hello, now: Nanoseconds) -> Refusal | None:
+        """Whether the other side of a new connection may speak as the member that it says it is."""
+        refusal = admit(hello, self._settings.node_id, self._cluster(), self._raft.configuration)
+        if refusal is None and hello.channel is not Channel.CLIENT:
+            self._raft.peer_incarnation(hello.node_id, hello.incarnation, now)
+        return refusal
+
+    def connected(self, peer: NodeId) -> None:
+        """There is a way to the member: both sides have admitted each other."""
+        self._refusals.accepted(peer)
+        self.reachable[peer] = True
+
+    def lost(self, peer: NodeId, now: Nanoseconds) -> None:
+        """The connection to the member broke."""
+        self.reachable[peer] = False
+        self._raft.peer_unreachable(peer, now)
+
+    def refused(self, peer: NodeId, refusal: Refusal) -> IdentityError | None:
+        """The member does not want to talk to us. Returns the error to stop with, if that is final."""
+        configuration = self._raft.configuration
+        others = tuple(node for node in configuration.all_voters if node != self._settings.node_id)
+        return self._refusals.refused(peer, refusal, self._cluster(), others)
+
+    def describe(self) -> str:
+        """Which members can be reached, for an error's text."""
+        if not self.reachable:
+            return "this node knows no other members"
+        up = [str(node) for node, ok in sorted(self.reachable.items()) if ok]
+        down = [str(node) for node, ok in sorted(self.reachable.items()) if not ok]
+        return f"reachable members: {', '.join(up) or 'none'}; unreachable: {', '.join(down) or 'none'}"
+
+
+class Refusals:
+    """What other members said of this node, and when that is final.
+
+    One member may be behind and not know us yet, or its address may be somebody else's. So the node gives up only when
+    a majority of the other voters refuse it and nobody accepts it; a wiped disk (a node that knows no cluster yet,
+    refused for its incarnation) at once, because incarnations are never unbound.
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[NodeId, Refusal] = {}
+
+    def accepted(self, peer: NodeId) -> None:
+        """The peer talks to us."""
+        self._said.pop(peer, None)
+
+    def refused(
+        self, peer: NodeId, refusal: Refusal, cluster_id: ClusterId, others: tuple[NodeId, ...]
+    ) -> IdentityError | None:
+        """Take note. Returns the error with which the node must stop, if it must."""
+        error = IDENTITY_ERRORS.get(refusal.code)
+        if error is None:
+            return None
+        self._said[peer] = refusal
+        against = sum(1 for node in others if node in self._said)
+        wiped = error is IncarnationMismatchError and not cluster_id
+        if wiped or against * 2 > len(others):
+            return error(f"{refusal.text} (said by node {peer})")
+        return None

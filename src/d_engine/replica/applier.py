@@ -1,0 +1,84 @@
+"""From committed entries to results: the one place where the log meets the state machine.
+
+Each entry is decoded once per node, here. What an entry does depends on the entry and on the state that earlier
+entries made, on nothing else: that is what keeps replicas equal.
+"""
+
+from collections.abc import Callable
+
+from d_engine.format.entry import Entry, EntryKind
+from d_engine.format.errors import (
+    DEngineError,
+    InvariantViolation,
+    OutcomeUnknownError,
+    SessionLostError,
+    check,
+)
+from d_engine.format.group import Group, decode_groups
+from d_engine.format.ids import LogIndex, Nanoseconds
+from d_engine.format.state_machine import ApplyContext, StateMachine
+from d_engine.replica.outcome import GroupOutcome
+from d_engine.replica.sessions import SessionTable, Stored, Verdict
+from d_engine.replica.writes import GroupKey
+
+_REFUSALS = {
+    Verdict.PASSED: "the group's number is at or below what its client has acknowledged",
+    Verdict.CHANGED: "another group was applied under this number",
+    Verdict.FULL: "the session holds too many results that its client has not acknowledged",
+}
+
+
+class Applier:
+    """Applies entries in order. `resolve` is told the outcome of every group, waited for here or not."""
+
+    def __init__(
+        self,
+        state_machine: StateMachine,
+        sessions: SessionTable,
+        resolve: Callable[[GroupKey, GroupOutcome], None],
+    ) -> None:
+        self.state_machine = state_machine
+        self.sessions = sessions
+        self.applied_index: LogIndex = 0
+        self.log_time: Nanoseconds = 0
+        self.commands = 0
+        self._resolve = resolve
+
+    def apply(self, entry: Entry) -> None:
+        """Apply the entry that follows the last one."""
+        check(entry.index == self.applied_index + 1, f"{entry!r} does not follow {self.applied_index}")
+        self.log_time = max(self.log_time, entry.log_time)
+        if entry.kind is EntryKind.COMMANDS:
+            context = ApplyContext(entry.index, entry.term, self.log_time)
+            for ordinal, group in enumerate(decode_groups(entry.payload, entry.count)):
+                self._apply_group(group, ordinal, context)
+        self.applied_index = entry.index
+
+    def _apply_group(self, group: Group, ordinal: int, context: ApplyContext) -> None:
+        key = (group.session, group.number)
+        if group.opens_session:
+            session = self.sessions.open(context.index, ordinal)
+            self._resolve(key, GroupOutcome((), session, None))
+            return
+        verdict, stored = self.sessions.judge(group.session, group.number, group.floor, group.checksum)
+        if verdict is Verdict.NEW:
+            machine = self.state_machine
+            results = machine.apply(group.commands, context)
+            if len(results) != len(group.commands):
+                raise InvariantViolation(f"{len(group.commands)} commands gave {len(results)} results")
+            stored = Stored(group.checksum, machine.revision, results, sum(map(len, results)))
+            self.sessions.store(group.session, group.number, stored)
+            self.commands += len(results)
+        if stored is not None:
+            self._resolve(key, GroupOutcome(stored.results, stored.revision, None))
+        else:
+            self._resolve(key, GroupOutcome((), 0, refusal(verdict)))
+
+
+def refusal(verdict: Verdict) -> DEngineError:
+    """Why a group was not applied *now*. An earlier copy of it may have been, so its outcome is unknown."""
+    if verdict is Verdict.LOST:
+        return SessionLostError(
+            "the session is gone (too many sessions, or the state was restored without them)"
+        )
+    return OutcomeUnknownError(f"the group was refused: {_REFUSALS[verdict]}")

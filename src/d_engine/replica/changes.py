@@ -1,0 +1,92 @@
+"""Changes of members and of leadership that somebody on this node asked for.
+
+The leader carries a change out; other nodes send it there and wait for the answer. A change of members is answered
+when its configuration is committed and the cluster is in no joint state any more. An answer can be lost: then the
+outcome is unknown, and asking for the members tells.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from d_engine.format.errors import DEngineError, OutcomeUnknownTimeoutError
+from d_engine.format.ids import LogIndex, Nanoseconds
+
+ChangeDone: TypeAlias = Callable[[DEngineError | None], None]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    done: ChangeDone
+    deadline: Nanoseconds
+
+
+class ChangeQueue:
+    """Changes under way: those sent to the leader, by request number, and those of this leader, by log index."""
+
+    def __init__(self) -> None:
+        self._requests: dict[int, _Waiting] = {}
+        self._committing: list[tuple[LogIndex, _Waiting]] = []
+        self._transfers: list[_Waiting] = []
+        self._number = 0
+
+    def sent(self, done: ChangeDone, deadline: Nanoseconds) -> int:
+        """A request goes to the leader; its number."""
+        self._number += 1
+        self._requests[self._number] = _Waiting(done, deadline)
+        return self._number
+
+    def answered(self, request: int, error: DEngineError | None) -> None:
+        """The leader answered."""
+        waiting = self._requests.pop(request, None)
+        if waiting is not None:
+            waiting.done(error)
+
+    def proposed(self, index: LogIndex, done: ChangeDone, deadline: Nanoseconds) -> None:
+        """This leader appended the change at `index`."""
+        self._committing.append((index, _Waiting(done, deadline)))
+
+    def committed(self, index: LogIndex) -> None:
+        """Everything up to `index` is applied and the configuration in force there is not joint."""
+        ready = [waiting for at, waiting in self._committing if at <= index]
+        self._committing = [entry for entry in self._committing if entry[0] > index]
+        for waiting in ready:
+            waiting.done(None)
+
+    def transferring(self, done: ChangeDone, deadline: Nanoseconds) -> None:
+        """This leader has begun to hand over."""
+        self._transfers.append(_Waiting(done, deadline))
+
+    def transferred(self, error: DEngineError | None) -> None:
+        """The hand-over is over, well or not."""
+        ended, self._transfers = self._transfers, []
+        for waiting in ended:
+            waiting.done(error)
+
+    @property
+    def deadline(self) -> Nanoseconds | None:
+        """When the first one gives up."""
+        deadlines = [waiting.deadline for waiting in self._all()]
+        return min(deadlines) if deadlines else None
+
+    def expire(self, now: Nanoseconds) -> None:
+        """Tell those whose time has passed."""
+        error = OutcomeUnknownTimeoutError(
+            "the change was not confirmed in time; ask for the members to see its state"
+        )
+        self._end(lambda waiting: waiting.deadline <= now, error)
+
+    def fail(self, error: DEngineError) -> None:
+        """The node stops."""
+        self._end(lambda waiting: True, error)
+
+    def _all(self) -> list[_Waiting]:
+        return [*self._requests.values(), *self._transfers, *(waiting for _, waiting in self._committing)]
+
+    def _end(self, over: Callable[[_Waiting], bool], error: DEngineError) -> None:
+        ended = [waiting for waiting in self._all() if over(waiting)]
+        self._requests = {number: waiting for number, waiting in self._requests.items() if not over(waiting)}
+        self._transfers = [waiting for waiting in self._transfers if not over(waiting)]
+        self._committing = [entry for entry in self._committing if not over(entry[1])]
+        for waiting in ended:
+            waiting.done(error)

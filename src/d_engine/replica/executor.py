@@ -1,0 +1,126 @@
+"""Carries out what the core wants done, in the order that safety needs, until nothing is left to do in this turn."""
+
+from d_engine.format.configuration import Configuration, decode_configuration
+from d_engine.format.entry import Entry, EntryKind
+from d_engine.format.errors import NotMemberError
+from d_engine.format.hello import Channel
+from d_engine.format.ids import LogIndex, Nanoseconds
+from d_engine.format.messages import AppendRequest, AppendResponse, InstallSnapshot, RaftMessage
+from d_engine.raft.core import Raft
+from d_engine.raft.effects import Effects, LeaderState, Role
+from d_engine.replica.applier import Applier
+from d_engine.replica.changes import ChangeQueue
+from d_engine.replica.counters import Counters
+from d_engine.replica.listener import ReplicaListener
+from d_engine.replica.log_clock import LogClock
+from d_engine.replica.ports import Network
+from d_engine.replica.reads import ReadQueue
+from d_engine.replica.router import Router
+from d_engine.storage.api import LogStorage
+
+APPLY_BYTES_PER_TURN = 1024 * 1024
+"""A node that has much to catch up with applies it over several turns, so that heartbeats get through between."""
+
+_DATA_MESSAGES = (AppendRequest, AppendResponse, InstallSnapshot)
+
+
+def channel_of(message: RaftMessage) -> Channel:
+    """Entries and their acknowledgements travel apart from heartbeats, votes and read rounds."""
+    return Channel.DATA if isinstance(message, _DATA_MESSAGES) else Channel.CONTROL
+
+
+class Executor:
+    """Performs effects. Owns nothing but what it has applied of the configuration."""
+
+    def __init__(
+        self,
+        raft: Raft,
+        storage: LogStorage,
+        network: Network,
+        applier: Applier,
+        router: Router,
+        reads: ReadQueue,
+        changes: ChangeQueue,
+        log_clock: LogClock,
+        listener: ReplicaListener,
+        counters: Counters,
+    ) -> None:
+        self._raft = raft
+        self._storage = storage
+        self._network = network
+        self._applier = applier
+        self._router = router
+        self._reads = reads
+        self._changes = changes
+        self._log_clock = log_clock
+        self.listener = listener
+        self._counters = counters
+        self.configuration: Configuration | None = None
+        """The newest *applied* configuration. The one in force (appended) is the core's."""
+
+    def run(self, now: Nanoseconds) -> bool:
+        """Returns True if committed entries are left for another turn."""
+        budget = APPLY_BYTES_PER_TURN
+        if self._log_clock.running:
+            self._raft.set_log_time(self._log_clock.read(now))
+        while True:
+            effects = self._raft.effects(now)
+            self._perform(effects, now)
+            applied = 0
+            if budget > 0 and self._raft.commit_index > self._applier.applied_index:
+                applied = self._apply(budget, now)
+                budget -= applied
+            if not applied and not effects:
+                return self._raft.commit_index > self._applier.applied_index
+
+    def _perform(self, effects: Effects, now: Nanoseconds) -> None:
+        if effects.leader_state is not None:
+            self._leader_changed(effects.leader_state, now)
+        persist = effects.persist
+        if persist is not None:
+            self._storage.append(persist.seq, persist.hard_state, persist.entries)
+        for to, message in effects.sends:
+            self._network.send(to, channel_of(message), message)
+        if effects.read_ready is not None:
+            self._reads.confirmed(effects.read_ready.batch, effects.read_ready.read_index)
+            self._reads.applied(self._applier.applied_index, self._applier.state_machine.revision)
+
+    def _leader_changed(self, state: LeaderState, now: Nanoseconds) -> None:
+        leads = state.role is Role.LEADER
+        if leads and not self._log_clock.running:
+            self._log_clock.start(self._raft.highest_log_time, now)
+            self._counters.elections_won += 1
+        elif not leads and self._log_clock.running:
+            self._log_clock.stop(now)
+        self._counters.leader_changes += 1
+        self._router.leader_changed(state.term, state.leader)
+        self.listener.leader_changed(state)
+
+    def _apply(self, budget: int, now: Nanoseconds) -> int:
+        applier = self._applier
+        size = 0
+        for entry in self._raft.entries(applier.applied_index + 1, budget):
+            applier.apply(entry)
+            size += entry.size
+            if entry.kind is EntryKind.CONFIGURATION:
+                self._configured(entry)
+        index = applier.applied_index
+        self._raft.applied(index, now)
+        if self.configuration is not None and not self.configuration.joint:
+            self._changes.committed(index)
+        self._reads.applied(index, applier.state_machine.revision)
+        return size
+
+    def _configured(self, entry: Entry) -> None:
+        before, self.configuration = self.configuration, decode_configuration(entry.payload)
+        self.listener.members_changed(entry.index, self.configuration)
+        own = self._raft.node_id
+        if before is not None and before.member(own) and not self.configuration.member(own):
+            self._removed(entry.index)
+
+    def _removed(self, index: LogIndex) -> None:
+        if self._raft.configuration.member(self._raft.node_id) is None:
+            raise NotMemberError(
+                f"node {self._raft.node_id} was removed from the cluster (log index {index}); "
+                "to use this machine again, start it on an empty directory and add it as a new member"
+            )

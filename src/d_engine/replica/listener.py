@@ -1,0 +1,18 @@
+"""Whom a replica tells what happens to it."""
+
+from typing import Protocol
+
+from d_engine.format.configuration import Configuration
+from d_engine.format.errors import DEngineError
+from d_engine.format.ids import LogIndex
+from d_engine.raft.effects import LeaderState
+
+
+class ReplicaListener(Protocol):
+    """Called on the replica's thread, at most once per change, in the order of the changes. `failed` is the last."""
+
+    def leader_changed(self, state: LeaderState) -> None: ...
+
+    def members_changed(self, index: LogIndex, configuration: Configuration) -> None: ...
+
+    def failed(self, error: DEngineError) -> None: ...

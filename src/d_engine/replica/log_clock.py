@@ -1,0 +1,37 @@
+"""Log time: the only time that the state machine knows (architecture, section 7).
+
+It is no wall time. A new leader goes on from the highest log time that it has seen, in an entry or a heartbeat, and
+adds what its own boot-time clock has counted since its election. So log time never goes back in the log, stands still
+while nobody leads (which only lengthens a lease), and a wrong wall clock changes nothing.
+"""
+
+from d_engine.format.ids import Nanoseconds
+
+
+class LogClock:
+    """Log time on one node. Runs while the node leads."""
+
+    def __init__(self) -> None:
+        self._base: Nanoseconds = 0
+        self._since: Nanoseconds | None = None
+
+    @property
+    def running(self) -> bool:
+        """True between `start` and `stop`."""
+        return self._since is not None
+
+    def start(self, highest_seen: Nanoseconds, now: Nanoseconds) -> None:
+        """This node was elected."""
+        self._base = max(self._base, highest_seen)
+        self._since = now
+
+    def stop(self, now: Nanoseconds) -> None:
+        """This node leads no more."""
+        self._base = self.read(now)
+        self._since = None
+
+    def read(self, now: Nanoseconds) -> Nanoseconds:
+        """Log time at boot time `now`: standing unless this node leads."""
+        if self._since is None:
+            return self._base
+        return self._base + max(0, now - self._since)

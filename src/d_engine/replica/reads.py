@@ -1,0 +1,118 @@
+"""Reads that wait (dissertation, section 6.4; architecture, section 6).
+
+A read passes two gates. *Confirmation*: the core says that up to some batch, reads may be answered from any state that
+has applied `read_index`. *Application*: this node has applied that far. All reads that joined within a turn share a
+batch, and one request here is itself the batch of a client's turn, so the work is per batch at every step.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from d_engine.format.errors import DEngineError, NotAppliedTimeoutError
+from d_engine.format.ids import LogIndex, Nanoseconds
+from d_engine.replica.outcome import ReadDone
+
+
+@dataclass(slots=True)
+class WaitingRead:
+    """One request: `count` reads that are answered together."""
+
+    done: ReadDone
+    count: int
+    deadline: Nanoseconds
+    min_revision: int
+    finished: bool = False
+
+    def finish(self, error: DEngineError | None) -> int:
+        """Answer, once. Returns how many reads left."""
+        if self.finished:
+            return 0
+        self.finished = True
+        self.done(error)
+        return self.count
+
+
+class ReadQueue:
+    """The reads of one node that wait for confirmation, for an index, or for a revision."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._joining: list[WaitingRead] = []
+        self._confirming: deque[tuple[int, list[WaitingRead]]] = deque()
+        self._applying: list[tuple[LogIndex, int, list[WaitingRead]]] = []
+        self._revisions: list[tuple[int, int, WaitingRead]] = []
+        self._deadlines: list[tuple[Nanoseconds, int, WaitingRead]] = []
+        self._order = 0
+
+    @property
+    def joining(self) -> bool:
+        """True if reads wait to be given a batch."""
+        return bool(self._joining)
+
+    @property
+    def deadline(self) -> Nanoseconds | None:
+        """When the first read gives up."""
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def _enter(self, read: WaitingRead) -> int:
+        self._order += 1
+        self.waiting += read.count
+        heappush(self._deadlines, (read.deadline, self._order, read))
+        return self._order
+
+    def join(self, read: WaitingRead) -> None:
+        """A linearizable read: takes part in the next batch."""
+        self._enter(read)
+        self._joining.append(read)
+
+    def await_revision(self, read: WaitingRead) -> None:
+        """A read that needs no confirmation, only a revision."""
+        order = self._enter(read)
+        heappush(self._revisions, (read.min_revision, order, read))
+
+    def assign(self, batch: int) -> None:
+        """All that joined belong to this batch of the core."""
+        self._confirming.append((batch, self._joining))
+        self._joining = []
+
+    def confirmed(self, batch: int, read_index: LogIndex) -> None:
+        """Batches up to this one may be answered once `read_index` is applied."""
+        confirming = self._confirming
+        while confirming and confirming[0][0] <= batch:
+            _, reads = confirming.popleft()
+            self._order += 1
+            heappush(self._applying, (read_index, self._order, reads))
+
+    def applied(self, index: LogIndex, revision: int) -> None:
+        """Answer everything that this state is good for."""
+        while self._applying and self._applying[0][0] <= index:
+            for read in heappop(self._applying)[2]:
+                if read.min_revision > revision and not read.finished:
+                    self._order += 1
+                    heappush(self._revisions, (read.min_revision, self._order, read))
+                else:
+                    self.waiting -= read.finish(None)
+        while self._revisions and self._revisions[0][0] <= revision:
+            self.waiting -= heappop(self._revisions)[2].finish(None)
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][2].finished:
+            heappop(deadlines)
+
+    def expire(self, now: Nanoseconds, reachable: Callable[[], str]) -> None:
+        """Tell those whose time has passed; `reachable` describes the peers."""
+        deadlines = self._deadlines
+        while deadlines and (deadlines[0][0] <= now or deadlines[0][2].finished):
+            read = heappop(deadlines)[2]
+            if not read.finished:
+                text = f"the read waited in vain for a leader's confirmation or a revision; {reachable()}"
+                self.waiting -= read.finish(NotAppliedTimeoutError(text))
+
+    def fail(self, error: DEngineError) -> None:
+        """The node stops: everybody gets this error."""
+        reads = [entry[2] for entry in self._deadlines]
+        for waiting in (self._joining, self._confirming, self._applying, self._revisions, self._deadlines):
+            waiting.clear()
+        for read in reads:
+            self.waiting -= read.finish(error)

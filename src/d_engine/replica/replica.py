@@ -1,0 +1,303 @@
+"""One whole node, synchronous, over ports.
+
+Inputs (messages, proposals, reads, completions, time) only take note and ask the host for a *turn*. A turn does all
+that has gathered: it routes what clients gave, takes the core's effects, hands entries to storage, sends, applies what
+is committed, answers. So the cost of everything between is paid per turn, however many commands wait.
+
+The order within a turn is the one that safety needs: what is to be persisted is handed over first, then messages leave
+(the core has held back those that promise what is not durable yet), then commands are applied and results go out.
+"""
+
+from d_engine.format.configuration import Configuration, Member
+from d_engine.format.errors import (
+    DEngineError,
+    EngineStoppedError,
+    MalformedError,
+    NoLeaderError,
+    OverloadedError,
+)
+from d_engine.format.group import encode_open_session, peek_group
+from d_engine.format.hello import Hello, Refusal
+from d_engine.format.ids import ClusterId, Nanoseconds, NodeId
+from d_engine.format.messages import ChangeRequest, ChangeResponse, Forward, PeerMessage
+from d_engine.format.requests import EVENTUAL, LEASE
+from d_engine.format.state_machine import StateMachine
+from d_engine.raft.core import Raft, RaftSettings
+from d_engine.raft.effects import Role
+from d_engine.replica.admission import Peers
+from d_engine.replica.applier import Applier
+from d_engine.replica.changer import Changer
+from d_engine.replica.changes import ChangeDone, ChangeQueue
+from d_engine.replica.counters import Counters
+from d_engine.replica.executor import Executor
+from d_engine.replica.listener import ReplicaListener
+from d_engine.replica.log_clock import LogClock
+from d_engine.replica.outcome import GroupDone, GroupOutcome, ReadDone
+from d_engine.replica.ports import Host, Network
+from d_engine.replica.reads import ReadQueue, WaitingRead
+from d_engine.replica.router import Router
+from d_engine.replica.sessions import SessionTable
+from d_engine.replica.settings import ReplicaSettings
+from d_engine.replica.writes import GroupKey, WaitingGroup, WriteQueue
+from d_engine.storage.api import LogStorage
+
+ROUTE_AGAIN_AFTER_ELECTIONS = 1
+"""A forwarded group whose result has not come after so many minimum election time-outs is forwarded again."""
+
+
+class Replica:
+    """A node. Everything is called on one thread. Callbacks come from within a turn; a read that need not wait is
+    answered within the call."""
+
+    def __init__(
+        self,
+        settings: ReplicaSettings,
+        host: Host,
+        network: Network,
+        storage: LogStorage,
+        state_machine: StateMachine,
+        listener: ReplicaListener,
+    ) -> None:
+        """Recovers the log. Raises `StorageError` if the data cannot be used; nothing was changed then."""
+        self.settings = settings
+        self.error: DEngineError | None = None
+        self.raft = Raft(
+            _raft_settings(settings),
+            storage.recover(),
+            settings.bootstrap,
+            storage.read,
+            host.random_bits,
+            host.now(),
+        )
+        self.counters = Counters()
+        self._host = host
+        self.storage = storage
+        log_clock = LogClock()
+        changes = ChangeQueue()
+        self.writes = WriteQueue()
+        self.reads = ReadQueue()
+        self.router = Router(self.raft, storage, network, self.writes, log_clock)
+        self._changer = Changer(self.raft, network, changes, log_clock)
+        self.applier = Applier(state_machine, SessionTable(settings.max_sessions), self._resolve)
+        self._executor = Executor(
+            self.raft,
+            storage,
+            network,
+            self.applier,
+            self.router,
+            self.reads,
+            changes,
+            log_clock,
+            listener,
+            self.counters,
+        )
+        self.peers = Peers(settings, self.raft, network, lambda: self.cluster_id)
+        self.lease_deadline: Nanoseconds = 0
+        """Until when a lease read may be answered here, to be compared with the clock at that moment. Other threads may
+        read it. It is published before anything that would make it wrong is sent."""
+        self._turn_asked = False
+
+    @property
+    def configuration(self) -> Configuration:
+        """The newest applied configuration; before there is one, that which is in force."""
+        return self._executor.configuration or self.raft.configuration
+
+    @property
+    def cluster_id(self) -> ClusterId:
+        """0 until this node has applied the entry with which its cluster was born."""
+        configuration = self._executor.configuration
+        return 0 if configuration is None else configuration.cluster_id
+
+    # --- life cycle ---
+
+    def start(self) -> None:
+        """Take part. The first turn comes soon."""
+        self.storage.start(self._persisted, self.fail, self._disk_full)
+        self.peers.refresh()
+        self.wake()
+
+    def fail(self, error: DEngineError) -> None:
+        """Stop for good. Whoever waits gets an answer, the listener hears why."""
+        if self.error is not None:
+            return
+        self.error = error
+        self.lease_deadline = 0
+        stopped = (
+            error if isinstance(error, EngineStoppedError) else EngineStoppedError("the node stopped", error)
+        )
+        self.writes.fail(stopped)
+        self.reads.fail(stopped)
+        self._changer.changes.fail(stopped)
+        self.storage.close()
+        self._executor.listener.failed(error)
+
+    # --- what clients want ---
+
+    def propose(self, group: bytes, timeout: Nanoseconds, done: GroupDone) -> None:
+        """Apply a client's group. Raises `OverloadedError`, `EngineStoppedError` or `MalformedError` (nothing was done);
+        `done` gets everything else."""
+        session, number, count, size = peek_group(group)
+        if size != len(group):
+            raise MalformedError(f"a group has {len(group)} bytes and claims {size}")
+        if self.error is not None:
+            raise stopped(self.error)
+        if self.writes.waiting + count > self.settings.max_pending_writes:
+            self.counters.overloaded += count
+            raise OverloadedError(
+                f"{self.writes.waiting} writes are waiting on node {self.settings.node_id}; try later"
+            )
+        now = self._host.now()
+        self.writes.add(WaitingGroup((session, number), group, max(1, count), now + timeout, [done]))
+        self.wake()
+
+    def open_session(self, timeout: Nanoseconds, done: GroupDone) -> None:
+        """Open a session; the outcome's `revision` is its id."""
+        self.propose(encode_open_session(self._host.random_bits(62) + 1), timeout, done)
+
+    def read(self, policy: int, min_revision: int, timeout: Nanoseconds, count: int, done: ReadDone) -> None:
+        """Call `done(None)` when `count` reads under this policy may be made on the state machine; if that is so now,
+        within this call. Raises `OverloadedError` or `EngineStoppedError`."""
+        if self.error is not None:
+            raise stopped(self.error)
+        now = self._host.now()
+        read = WaitingRead(done, count, now + timeout, min_revision)
+        fresh = self.applier.state_machine.revision >= min_revision
+        local = policy == EVENTUAL
+        if policy == LEASE:
+            local = now < self.lease_deadline
+            self.counters.count_lease(count, local)
+        if local and fresh:
+            read.finish(None)
+            return
+        if self.reads.waiting + count > self.settings.max_pending_reads:
+            self.counters.overloaded += count
+            raise OverloadedError(
+                f"{self.reads.waiting} reads are waiting on node {self.settings.node_id}; try later"
+            )
+        if local:
+            self.reads.await_revision(read)
+        else:
+            self.reads.join(read)
+        self.wake()
+
+    def change(self, kind: str, member: Member, timeout: Nanoseconds, done: ChangeDone) -> None:
+        """Change the members or the leadership: `kind` is a name of `d_engine.replica.requests`. Carried out here if
+        this node leads, else by the leader."""
+        if self.error is not None:
+            raise stopped(self.error)
+        now = self._host.now()
+        if self.raft.role is Role.LEADER:
+            self._changer.carry_out(kind, member, now, now + timeout, done)
+        elif self.raft.leader:
+            self._changer.ask(self.raft.leader, kind, member, now + timeout, done)
+        else:
+            done(NoLeaderError(f"no leader is known, nothing was changed; {self.peers.describe()}"))
+        self.wake()
+
+    # --- what the world tells ---
+
+    def receive(self, sender: NodeId, message: PeerMessage) -> None:
+        """A member said this. Raises `MalformedError` if it makes no sense: the connection is to be closed."""
+        if self.error is not None:
+            return
+        if isinstance(message, Forward):
+            self.router.take(message.groups)
+        elif isinstance(message, ChangeRequest):
+            self._changer.serve(sender, message, self._host.now())
+        elif isinstance(message, ChangeResponse):
+            self._changer.answered(message)
+        else:
+            self.raft.step(sender, message, self._host.now())
+        self.wake()
+
+    def peer_admit(self, hello: Hello) -> Refusal | None:
+        """Somebody says hello: None if it may speak, else why not."""
+        refusal = self.peers.admit(hello, self._host.now())
+        self.wake()
+        return refusal
+
+    def peer_connected(self, peer: NodeId) -> None:
+        """There is a way to this member: both sides have admitted each other."""
+        self.peers.connected(peer)
+        if peer == self.raft.leader:
+            self.writes.reroute()
+        self.wake()
+
+    def peer_lost(self, peer: NodeId) -> None:
+        """The connection to this member broke."""
+        self.peers.lost(peer, self._host.now())
+        self.wake()
+
+    def peer_refused(self, peer: NodeId, refusal: Refusal) -> None:
+        """This member does not want to talk to us."""
+        error = self.peers.refused(peer, refusal)
+        if error is not None:
+            self.fail(error)
+
+    # --- turns ---
+
+    def wake(self) -> None:
+        """Ask for a turn: something happened, or the timer rang."""
+        if not self._turn_asked and self.error is None:
+            self._turn_asked = True
+            self._host.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_asked = False
+        if self.error is not None:
+            return
+        try:
+            self._run_turn(self._host.now())
+        except DEngineError as error:
+            self.fail(error)
+
+    def _run_turn(self, now: Nanoseconds) -> None:
+        raft = self.raft
+        if raft.deadline <= now:
+            raft.tick(now)
+        self.writes.expire(now, self.peers.describe)
+        self.reads.expire(now, self.peers.describe)
+        self._changer.changes.expire(now)
+        if raft.role is not Role.LEADER:
+            self.writes.reroute(now - ROUTE_AGAIN_AFTER_ELECTIONS * self.settings.election_min_ns)
+        self.router.route(now)
+        if self.reads.joining:
+            self.reads.assign(raft.read(now))
+        self.lease_deadline = raft.lease_deadline
+        more = self._executor.run(now)
+        self.lease_deadline = raft.lease_deadline
+        self.peers.refresh()
+        self._changer.watch_transfer()
+        if more:
+            self.wake()
+        deadlines = (raft.deadline, self.writes.deadline, self.reads.deadline, self._changer.changes.deadline)
+        self._host.set_timer(min(deadline for deadline in deadlines if deadline is not None))
+
+    def _resolve(self, key: GroupKey, outcome: GroupOutcome) -> None:
+        self.router.applied(key)
+        self.writes.resolve(key, outcome)
+
+    def _persisted(self, seq: int) -> None:
+        self.raft.persisted(seq, self._host.now())
+        self.wake()
+
+    def _disk_full(self, full: bool) -> None:
+        if full and self.raft.role is Role.LEADER:
+            self._changer.hand_over(self._host.now())
+        self.wake()
+
+
+def stopped(error: DEngineError) -> EngineStoppedError:
+    """What callers get of a node that ended with this error."""
+    return error if isinstance(error, EngineStoppedError) else EngineStoppedError("the node stopped", error)
+
+
+def _raft_settings(settings: ReplicaSettings) -> RaftSettings:
+    return RaftSettings(
+        node_id=settings.node_id,
+        incarnation=settings.incarnation,
+        heartbeat_ns=settings.heartbeat_ns,
+        election_min_ns=settings.election_min_ns,
+        election_max_ns=settings.election_max_ns,
+        cache_bytes=settings.log_cache_bytes,
+    )
