@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from d_engine.format.ids import NodeId, Term
+from d_engine.format.ids import Incarnation, NodeId, Term
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.queries import Scan
 from d_engine.kv.results import DeleteResult
@@ -22,6 +22,7 @@ __all__ = [
     "KeyValue",
     "LeaderInfo",
     "MemberInfo",
+    "PeerStatus",
     "Scan",
     "Status",
     "Text",
@@ -56,8 +57,20 @@ class LeaderInfo(Struct, frozen=True):
     term: Term
 
 
+class PeerStatus(Struct, frozen=True):
+    """How far another member's log is, as far as the leader knows: it matches up to `match_index` and lacks `lag`
+    entries. `state` is how it is being sent to."""
+
+    node_id: NodeId
+    match_index: int
+    lag: int
+    state: str
+
+
 class Status(Struct, frozen=True):
-    """How the node that was asked is doing. Indexes count log entries, revisions count changes of the store."""
+    """How the node that was asked is doing. Indexes count log entries, revisions count changes of the store. `role` is
+    "leader", "follower", "pre_candidate", "candidate" or "learner"; `leader_ready`: it leads and serves. `peers` is
+    what a leader knows of the others, `metrics` whatever the node counts."""
 
     node_id: NodeId
     cluster_id: int
@@ -68,8 +81,12 @@ class Status(Struct, frozen=True):
     commit_index: int
     applied_index: int
     first_index: int
+    last_index: int
     revision: int
+    leader_ready: bool = False
     disk_full: bool = False
+    peers: tuple[PeerStatus, ...] = ()
+    metrics: dict[str, int | float] = field(default_factory=dict)
 
 
 class Client(ABC):
@@ -203,3 +220,32 @@ class Client(ABC):
     async def transfer(self, to: NodeId, *, timeout: float | None = None) -> None:
         """Make the voter `to` the leader. Returns when it was told to campaign or already leads. Raises
         `MembershipError` if it is not a voter or does not catch up within an election time-out."""
+
+    @abstractmethod
+    async def add_learner(
+        self,
+        node_id: NodeId,
+        address: str,
+        *,
+        incarnation: Incarnation = 0,
+        timeout: float | None = None,
+    ) -> None:
+        """Make the node at `address` a member that receives the log and decides nothing. `incarnation` binds it to
+        one data directory (0: to the first that comes). Doing it again changes nothing.
+
+        This and the other changes of members return when the cluster has carried them out. They raise
+        `MembershipError` if the change is refused, `ChangePendingError` if another one is under way, and
+        `OutcomeUnknownError` if no answer came: then `members` tells.
+        """
+
+    @abstractmethod
+    async def promote(self, node_id: NodeId, *, timeout: float | None = None) -> None:
+        """Make a learner a voter, once it has caught up."""
+
+    @abstractmethod
+    async def demote(self, node_id: NodeId, *, timeout: float | None = None) -> None:
+        """Make a voter a learner."""
+
+    @abstractmethod
+    async def remove(self, node_id: NodeId, *, timeout: float | None = None) -> None:
+        """Remove a member for good. It stops, and cannot come back with the same data directory."""

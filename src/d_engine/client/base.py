@@ -1,21 +1,18 @@
 """What the embedded and the remote client have in common: the interface in terms of three primitives.
 
 A client that supplies `_write` (a command to its result), `_read` (a query to its answer) and `_manage` (a rare
-operation to its JSON document) is complete. The paths of `put` and `get` are short on purpose: they run once per
-operation, everything behind them once per batch.
+operation to its JSON document; see `d_engine.client.cluster`) is complete. The paths of `put` and `get` are short on
+purpose: they run once per operation, everything behind them once per batch.
 """
 
-import math
 from abc import abstractmethod
 from asyncio import Future
 from collections.abc import Sequence
-from typing import TypeVar
 
-import msgspec
-
-from d_engine.client.api import Client, Consistency, LeaderInfo, MemberInfo, Status, Text, WriteResult
-from d_engine.format.errors import InvalidRequestError, ProtocolError
-from d_engine.format.ids import MAX_U63, NodeId
+from d_engine.client.api import Consistency, Text, WriteResult
+from d_engine.client.cluster import ClusterClient, check_timeout
+from d_engine.format.errors import InvalidRequestError
+from d_engine.format.ids import MAX_U63
 from d_engine.format.limits import MAX_KEY_BYTES, MAX_VALUE_BYTES
 from d_engine.format.requests import EVENTUAL, LEASE, LINEARIZABLE
 from d_engine.kv.commands import (
@@ -30,13 +27,9 @@ from d_engine.kv.queries import Scan, decode_entries, decode_scan, encode_get_en
 from d_engine.kv.results import DeleteResult, decode_compare_and_swap, decode_delete, decode_put
 
 _POLICIES = {"linearizable": LINEARIZABLE, "lease": LEASE, "eventual": EVENTUAL}
-_Document = TypeVar("_Document")
-_MEMBERS = msgspec.json.Decoder(list[MemberInfo])
-_STATUS = msgspec.json.Decoder(Status)
-_LEADER: "msgspec.json.Decoder[LeaderInfo | None]" = msgspec.json.Decoder(LeaderInfo | None)
 
 
-class BaseClient(Client):
+class BaseClient(ClusterClient):
     """Implements `Client`. `max_key_bytes` and `max_value_bytes` are the limits that are checked before sending."""
 
     def __init__(self, max_key_bytes: int = MAX_KEY_BYTES, max_value_bytes: int = MAX_VALUE_BYTES) -> None:
@@ -50,10 +43,6 @@ class BaseClient(Client):
     @abstractmethod
     def _read(self, policy: int, min_revision: int, query: bytes, timeout: float | None) -> "Future[bytes]":
         """The future answer to a query (see `BatchReader.read`)."""
-
-    @abstractmethod
-    def _manage(self, operation: str, arguments: bytes, timeout: float | None) -> "Future[bytes]":
-        """The future document that a rare operation answers with (see `d_engine.format.requests.Manage`)."""
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -147,28 +136,7 @@ class BaseClient(Client):
             check_timeout(timeout)
         return decode_compare_and_swap(await self._write(command, timeout, False)).succeeded
 
-    # --- the cluster ---------------------------------------------------------------------------------------------
-
-    async def members(self, *, timeout: float | None = None) -> list[MemberInfo]:
-        return _decode(_MEMBERS, await self._operate("members", timeout))
-
-    async def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
-        return _decode(_LEADER, await self._operate("leader", timeout))
-
-    async def status(self, *, timeout: float | None = None) -> Status:
-        return _decode(_STATUS, await self._operate("status", timeout))
-
-    async def transfer(self, to: NodeId, *, timeout: float | None = None) -> None:
-        await self._operate("transfer", timeout, to=to)
-
     # --- inside --------------------------------------------------------------------------------------------------
-
-    def _operate(
-        self, operation: str, timeout: float | None, **arguments: str | int | bool
-    ) -> "Future[bytes]":
-        if timeout is not None:
-            check_timeout(timeout)
-        return self._manage(operation, msgspec.json.encode(arguments), timeout)
 
     def _key(self, key: Text) -> bytes:
         data = key.encode() if isinstance(key, str) else key
@@ -193,16 +161,3 @@ class BaseClient(Client):
         if timeout is not None:
             check_timeout(timeout)
         return self._read(policy, min_revision, query, timeout)
-
-
-def check_timeout(timeout: float) -> None:
-    """Raise `InvalidRequestError` unless this is a number of seconds above 0."""
-    if not timeout > 0 or math.isinf(timeout):
-        raise InvalidRequestError(f"a time-out must be a finite number of seconds above 0, not {timeout!r}")
-
-
-def _decode(decoder: "msgspec.json.Decoder[_Document]", document: bytes) -> _Document:
-    try:
-        return decoder.decode(document)
-    except msgspec.MsgspecError as error:
-        raise ProtocolError(f"a document does not decode: {error}") from None

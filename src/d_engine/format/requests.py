@@ -72,7 +72,8 @@ class GroupResults(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class ReadResults(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
-    """One answer for each query."""
+    """Answers to the first queries, in order. There may be fewer than queries, even none, when they are large or the
+    client does not take what it was sent: the rest is to be asked for again."""
 
     request: _Count
     answers: tuple[bytes, ...]

@@ -1,0 +1,62 @@
+"""The rare operations of a client, about the cluster and its members, in terms of one primitive."""
+
+import math
+from abc import abstractmethod
+from asyncio import Future
+
+import msgspec
+
+from d_engine.client.api import Client, LeaderInfo, MemberInfo, Status
+from d_engine.client.documents import decode_leader, decode_members, decode_status
+from d_engine.format.errors import InvalidRequestError
+from d_engine.format.ids import Incarnation, NodeId
+
+
+class ClusterClient(Client):
+    """Implements this part of `Client`."""
+
+    @abstractmethod
+    def _manage(self, operation: str, arguments: bytes, timeout: float | None) -> "Future[bytes]":
+        """The future document that a rare operation answers with (see `d_engine.format.requests.Manage`)."""
+
+    async def members(self, *, timeout: float | None = None) -> list[MemberInfo]:
+        return decode_members(await self._operate("members", timeout))
+
+    async def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
+        return decode_leader(await self._operate("leader", timeout))
+
+    async def status(self, *, timeout: float | None = None) -> Status:
+        return decode_status(await self._operate("status", timeout))
+
+    async def transfer(self, to: NodeId, *, timeout: float | None = None) -> None:
+        await self._operate("transfer", timeout, to=to)
+
+    async def add_learner(
+        self,
+        node_id: NodeId,
+        address: str,
+        *,
+        incarnation: Incarnation = 0,
+        timeout: float | None = None,
+    ) -> None:
+        await self._operate("add_learner", timeout, id=node_id, address=address, incarnation=incarnation)
+
+    async def promote(self, node_id: NodeId, *, timeout: float | None = None) -> None:
+        await self._operate("promote", timeout, id=node_id)
+
+    async def demote(self, node_id: NodeId, *, timeout: float | None = None) -> None:
+        await self._operate("demote", timeout, id=node_id)
+
+    async def remove(self, node_id: NodeId, *, timeout: float | None = None) -> None:
+        await self._operate("remove", timeout, id=node_id)
+
+    def _operate(self, operation: str, timeout: float | None, **arguments: str | int) -> "Future[bytes]":
+        if timeout is not None:
+            check_timeout(timeout)
+        return self._manage(operation, msgspec.json.encode(arguments), timeout)
+
+
+def check_timeout(timeout: float) -> None:
+    """Raise `InvalidRequestError` unless this is a number of seconds above 0."""
+    if not timeout > 0 or math.isinf(timeout):
+        raise InvalidRequestError(f"a time-out must be a finite number of seconds above 0, not {timeout!r}")
