@@ -10,6 +10,10 @@ from d_engine.format.errors import DEngineError, DiskFullError
 from d_engine.storage.disk import Disk, Lane
 from d_engine.storage.segment import HEADER_BYTES, Segment, creation, segment_salt
 
+FIRST_SEGMENT_BYTES = 1024 * 1024
+GROWTH_BITS = 2
+"""A log begins with a small segment, so that a new node starts at once, and grows fourfold to the usual size."""
+
 
 class Spare:
     """Makes one segment at a time. `made(error)` is called when an attempt has ended, successful or not."""
@@ -59,5 +63,6 @@ class Spare:
 
     def _new(self, number: int, least: int) -> Segment:
         pages = -(-least // HEADER_BYTES) + 1
-        size = max(self._segment_bytes, pages * HEADER_BYTES)
+        usual = min(self._segment_bytes, FIRST_SEGMENT_BYTES << GROWTH_BITS * min(number - 1, 32))
+        size = max(usual, pages * HEADER_BYTES)
         return Segment(number, segment_salt(self._seed, number), size)
