@@ -8,7 +8,7 @@ from bisect import bisect_right
 
 from d_engine.format.configuration import Configuration, decode_configuration
 from d_engine.format.entry import Entry, EntryKind
-from d_engine.format.errors import check
+from d_engine.format.errors import InvariantViolation, check
 from d_engine.format.ids import LogIndex, Term
 from d_engine.format.messages import SnapshotMeta
 from d_engine.format.state import TermRun
@@ -29,7 +29,8 @@ class Outline:
         """The entry replaces those of its and higher index. Raises `MalformedError` for a bad configuration."""
         if entry.index <= self.last_index:
             self.cut(entry.index)
-        check(entry.index == self.last_index + 1, f"{entry!r} does not follow index {self.last_index}")
+        if entry.index != self.last_index + 1:
+            raise InvariantViolation(f"{entry!r} does not follow index {self.last_index}")
         if not self.runs or self.runs[-1].term != entry.term:
             self.runs.append(TermRun(entry.index, entry.term))
         if entry.kind is EntryKind.CONFIGURATION:

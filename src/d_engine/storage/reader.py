@@ -21,17 +21,17 @@ class SegmentReader:
         self._disk = disk
         self._segment = segment
         self._window_bytes = window
-        self._window = b""
+        self._window = memoryview(b"")
         self._start = 0
 
     def bytes_at(self, offset: int, size: int) -> memoryview:
         """Up to `size` bytes; fewer only where the file ends."""
-        size = max(min(size, self.size - offset), 0)
         begin = offset - self._start
         if begin < 0 or begin + size > len(self._window):
-            self._window = self._disk.read(self._segment.name, offset, max(size, self._window_bytes))
-            self._start, begin = offset, 0
-        return memoryview(self._window)[begin : begin + size]
+            size = max(min(size, self.size - offset), 0)
+            data = self._disk.read(self._segment.name, offset, max(size, self._window_bytes))
+            self._window, self._start, begin = memoryview(data), offset, 0
+        return self._window[begin : begin + size]
 
     def frame_at(self, offset: int) -> Frame | None:
         """The frame at `offset`, if a valid one stands there."""

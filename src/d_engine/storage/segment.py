@@ -161,9 +161,8 @@ class Segments:
         active = self.active
         if not active.offsets:
             active.first_index = index
-        check(
-            index == active.first_index + len(active.offsets), f"entry {index} leaves a gap in {active.name}"
-        )
+        if index != active.first_index + len(active.offsets):
+            raise InvariantViolation(f"entry {index} leaves a gap in {active.name}")
         active.offsets.append(offset)
 
     def cut(self, index: LogIndex) -> None:

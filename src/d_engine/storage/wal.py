@@ -115,7 +115,7 @@ class WalStorage:
         outline, recent = self._outline, self._recent
         for entry in entries:
             if entry.index <= outline.last_index:
-                check(entry.index >= outline.first_index, f"{entry!r} replaces what a snapshot stands for")
+                check(entry.index >= outline.first_index, "an entry replaces what a snapshot stands for")
                 for index in range(entry.index, outline.last_index + 1):
                     recent.pop(index, None)
             outline.add(entry)
