@@ -79,7 +79,8 @@ class MachineClocks:
 
     def suspend(self, now: Nanoseconds) -> None:
         """Monotonic time stands still."""
-        self._suspended_at = self._boot.read(now)
+        if self._suspended_at is None:
+            self._suspended_at = self._boot.read(now)
 
     def resume(self, now: Nanoseconds) -> None:
         """Monotonic time goes on."""

@@ -62,11 +62,13 @@ class DiskTiming:
 
 @dataclass(slots=True)
 class DiskTrouble:
-    """Faults in force. `fail_syncs` and `fail_writes` count down; `die_after` counts operations down to a crash."""
+    """Faults in force. `fail_syncs` and `fail_writes` count down; `die_after` counts operations down to a crash. On a
+    full disk that copies on write there is no room for anything, be the file's space allocated or not."""
 
     fail_syncs: int = 0
     fail_writes: int = 0
     full: bool = False
+    copy_on_write: bool = False
     hang_until: Nanoseconds = 0
     die_after: int | None = None
 
@@ -142,8 +144,7 @@ class SimDisk:
             case WriteFile():
                 return timing.write
             case SyncFile() | CreateFile() | SyncDirectory():
-                jitter = self._rng.random()
-                return timing.sync + int(timing.jitter * jitter / (1.02 - jitter))
+                return timing.sync + int(timing.jitter * self._rng.expovariate(1.0))
             case _:
                 return 0
 
@@ -189,12 +190,9 @@ class SimDisk:
             case SyncFile(name):
                 self._sync(name)
             case CreateFile(name, size):
-                self._need_room(size, f"creating {name}")
-                self._set_name(None, name, PagedFile(size))
+                self._create(name, size)
             case TruncateFile(name, size):
-                file = self._file(name)
-                self._need_room(size - len(file.content), f"extending {name}")
-                file.truncate(size)
+                self._file(name).truncate(size)
             case RenameFile(old, new):
                 self._set_name(old, new, self._file(old))
                 if self.observer is not None:
@@ -208,6 +206,12 @@ class SimDisk:
                 self._platter = dict(self._files)
                 self._changes.clear()
 
+    def _create(self, name: str, size: int) -> None:
+        if self.trouble.full and self._rng.random() < 0.5:
+            self._set_name(None, name, PagedFile(self._rng.randrange(size + 1)))
+        self._need_room(True, f"creating {name}")
+        self._set_name(None, name, PagedFile(size))
+
     def _write(self, name: str, offset: int, data: bytes) -> None:
         file = self._file(name)
         if self.trouble.fail_writes:
@@ -216,9 +220,9 @@ class SimDisk:
             file.write(offset, data[: self._rng.randrange(len(data) + 1)])
             raise DiskError(f"{name}: a write failed")
         try:
-            self._need_room(offset + len(data) - len(file.content), f"writing to {name}")
+            self._need_room(self._grows(file, offset + len(data)), f"writing to {name}")
         except DiskFullError:
-            fitting = len(file.content) - offset
+            fitting = max(0, min(file.allocated - offset, len(data)))
             file.write(offset, data[: self._rng.randrange(fitting + 1)])
             raise
         file.write(offset, data)
@@ -238,8 +242,11 @@ class SimDisk:
         if self.observer is not None:
             self.observer.synced(name)
 
-    def _need_room(self, growth: int, what: str) -> None:
-        if self.trouble.full and growth > 0:
+    def _grows(self, file: PagedFile, end: int) -> bool:
+        return end > file.allocated or self.trouble.copy_on_write
+
+    def _need_room(self, needed: bool, what: str) -> None:
+        if self.trouble.full and needed:
             self._trace.count("disk: no room")
             raise DiskFullError(f"no room left on the disk, {what}")
 
@@ -272,9 +279,10 @@ class SimDisk:
         for operation in writing:
             data = b"".join(operation.parts)
             file = self._files.get(operation.name)
-            room = len(data) if file is None or not self.trouble.full else len(file.content) - operation.offset
-            part = data[: min(room, self._rng.randrange(len(data) + 1))]
-            if file is not None and part:
+            if file is None or (self.trouble.full and self._grows(file, operation.offset + len(data))):
+                continue
+            part = data[: self._rng.randrange(len(data) + 1)]
+            if part:
                 file.write(operation.offset, part)
                 self._trace.count("disk: write cut by a kill")
                 if self.observer is not None:

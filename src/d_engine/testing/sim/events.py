@@ -39,15 +39,14 @@ class EventQueue:
         self._order += 1
         heappush(self._heap, (self.now + delay, self._order, action, arguments))
 
-    def run(self, until: Nanoseconds, max_events: int, stop: Callable[[], bool]) -> None:
-        """Let events happen: up to that time, at most so many in all (see `count`), until `stop` says so. It is asked
-        after every event."""
+    def run(self, until: Nanoseconds, max_events: int) -> bool:
+        """Let events happen: up to that time, and up to so many in all (see `count`). True if the time was reached."""
         heap = self._heap
-        while heap and heap[0][0] <= until and self.count < max_events:
+        while self.count < max_events:
+            if not heap or heap[0][0] > until:
+                self.now = max(self.now, until)
+                return True
             self.now, _, action, arguments = heappop(heap)
             self.count += 1
             action(*arguments)
-            if stop():
-                return
-        if not heap or (heap[0][0] > until and self.count < max_events):
-            self.now = max(self.now, until)
+        return False

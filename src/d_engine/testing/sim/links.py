@@ -56,8 +56,7 @@ class Link:
     def delay(self, rng: Random, stream: bool) -> Nanoseconds:
         """How long this message takes, by its own; -1 if it is lost."""
         quality = self.quality
-        chance = rng.random()
-        delay = quality.latency + int(quality.jitter * chance / (1.02 - chance))
+        delay = quality.latency + int(quality.jitter * rng.expovariate(1.0))
         while quality.loss and rng.random() < quality.loss:
             if not stream:
                 return -1

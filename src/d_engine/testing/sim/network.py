@@ -7,7 +7,8 @@ notice. Until then a cut link only holds messages back, so short cuts look like 
 as an event of its node: a paused node learns it later.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Protocol
 
@@ -70,11 +71,14 @@ class Fabric:
 
     def __init__(self, events: EventQueue, rng: Random, trace: Trace, settings: NetworkSettings) -> None:
         self.settings = settings
+        self.spy: Callable[[PeerMessage], None] | None = None
+        """Sees every message that leaves."""
         self._events = events
         self._rng = rng
         self._trace = trace
         self._nodes: dict[NodeId, Endpoint] = {}
         self._links: dict[tuple[NodeId, NodeId], Link] = {}
+        self._good: dict[tuple[NodeId, NodeId], Quality] = {}
         self._pairs: dict[tuple[NodeId, NodeId], _Pair] = {}
 
     def add(self, node: NodeId, endpoint: Endpoint, qualities: dict[NodeId, tuple[Quality, Quality]]) -> None:
@@ -82,6 +86,7 @@ class Fabric:
         self._nodes[node] = endpoint
         for other, (there, back) in qualities.items():
             self._links[node, other], self._links[other, node] = Link(there), Link(back)
+            self._good[node, other], self._good[other, node] = replace(there), replace(back)
             self._pairs[node, other] = self._pairs[other, node] = _Pair()
 
     def link(self, source: NodeId, to: NodeId) -> Link:
@@ -100,6 +105,8 @@ class Fabric:
 
     def send(self, source: NodeId, to: NodeId, channel: Channel, message: PeerMessage, skew: Nanoseconds) -> None:
         """Best effort. `skew` is how much later than now it really leaves."""
+        if self.spy is not None:
+            self.spy(message)
         pair = self._pairs.get((source, to))
         if pair is None or not pair.up:
             self._trace.counters["net: not connected"] += 1
@@ -202,6 +209,13 @@ class Fabric:
     def break_connection(self, a: NodeId, b: NodeId) -> None:
         """Reset: both sides notice at once, what was under way is lost."""
         self._down(a, b, (a, b))
+
+    def heal(self) -> None:
+        """All links are as good as at the beginning."""
+        for (source, to), link in self._links.items():
+            link.cuts = link.clogs = 0
+            link.quality = replace(self._good[source, to])
+            self._release(source, to, link)
 
     def _notice(self, source: NodeId, to: NodeId, serial: int) -> None:
         pair = self._pairs[source, to]

@@ -37,7 +37,7 @@ SURVIVALS = tuple(Survival)
 class PagedFile:
     """One inode. `size` and content are the cache's."""
 
-    __slots__ = ("_ghosts", "_platter", "_platter_size", "_writes", "content", "damaged", "settled")
+    __slots__ = ("_ghosts", "_platter", "_platter_size", "_writes", "allocated", "content", "damaged", "settled")
 
     def __init__(self, size: int) -> None:
         """A file of zeros that are on the platter."""
@@ -46,6 +46,8 @@ class PagedFile:
         """Synced bytes were changed behind everybody's back."""
         self.settled = 0
         """Where the last batch of writes begins: what is before it was synced, and something else was after it."""
+        self.allocated = size
+        """Up to here blocks were given to the file; writing behind it needs room, though it may be within the size."""
         self._platter_size = size
         self._platter: dict[int, bytes] = {}
         self._ghosts: dict[int, bytes] = {}
@@ -60,6 +62,7 @@ class PagedFile:
         """Into the cache."""
         content = self.content
         end = offset + len(data)
+        self.allocated = max(self.allocated, end)
         if end > len(content):
             content.extend(bytes(end - len(content)))
         for page in range(offset // PAGE_BYTES, -(-end // PAGE_BYTES)):
@@ -81,6 +84,7 @@ class PagedFile:
                     whole = bytes(content[page * PAGE_BYTES : (page + 1) * PAGE_BYTES])
                     self._platter[page] = whole if old is None else old
             del content[size:]
+            self.allocated = min(self.allocated, size)
             self._writes = [(offset, data[: size - offset]) for offset, data in self._writes if offset < size]
 
     def sync(self) -> None:

@@ -1,0 +1,227 @@
+"""The oracle of what is on stable storage, read off the writes and syncs that a disk has seen.
+
+It shares nothing with the storage engine but the format of a log's records (docs/design/formats.md): it finds them in
+the bytes that are written, and takes them for durable when, and only when, the file was synced after that. So it knows
+what a node may promise without asking the node.
+
+A log is a sequence of records; what was written and not synced is a continuation of what was. A crash may leave any
+beginning of that continuation, and nothing else: that is what recovery is held to.
+"""
+
+import struct
+from dataclasses import dataclass, field
+
+from d_engine.format.entry import ENTRY_HEADER_BYTES
+from d_engine.format.ids import LogIndex, NodeId, Term
+from d_engine.format.state import HardState, RecoveredLog, TermRun
+from d_engine.storage.records import FRAME_BYTES, RECORD_MAGIC, RecordType, decode_meta
+from d_engine.testing.sim.violations import InvariantBroken
+
+_FRAME = struct.Struct("<4sB3xI")
+_HARD_STATE = struct.Struct("<QI")
+_ENTRY_TERM_INDEX = struct.Struct("<QQ")
+_ENTRY_CRC = struct.Struct("<I")
+
+
+@dataclass(slots=True)
+class LogState:
+    """Term, vote, and of each entry behind `base` its term and checksum."""
+
+    term: Term = 0
+    vote: NodeId = 0
+    base: LogIndex = 0
+    base_term: Term = 0
+    terms: list[Term] = field(default_factory=list)
+    checksums: list[int] = field(default_factory=list)
+
+    @property
+    def last_index(self) -> LogIndex:
+        """Of the last entry."""
+        return self.base + len(self.terms)
+
+    def term_at(self, index: LogIndex) -> Term | None:
+        """The entry's term, if it is there."""
+        place = index - self.base - 1
+        if 0 <= place < len(self.terms):
+            return self.terms[place]
+        return self.base_term if place == -1 else None
+
+    def checksum_at(self, index: LogIndex) -> int | None:
+        """The entry's checksum, if it is there."""
+        place = index - self.base - 1
+        return self.checksums[place] if 0 <= place < len(self.checksums) else None
+
+    def put(self, index: LogIndex, term: Term, checksum: int) -> None:
+        """The entry; it replaces those of its and higher index."""
+        place = index - self.base - 1
+        if place < len(self.terms):
+            del self.terms[place:], self.checksums[place:]
+        if place != len(self.terms):
+            raise InvariantBroken("I2", f"entry {index} is written behind entry {self.last_index}")
+        self.terms.append(term)
+        self.checksums.append(checksum)
+
+    def compact(self, index: LogIndex, term: Term) -> None:
+        """Entries up to `index` need not be there any more."""
+        gone = index - self.base
+        if gone > 0:
+            del self.terms[:gone], self.checksums[:gone]
+            self.base, self.base_term = index, term
+
+    def reset(self, index: LogIndex, term: Term) -> None:
+        """The log begins anew behind `index`."""
+        self.terms, self.checksums = [], []
+        self.base, self.base_term = index, term
+
+    def copy(self) -> "LogState":
+        """One that may be changed."""
+        return LogState(self.term, self.vote, self.base, self.base_term, self.terms[:], self.checksums[:])
+
+    def runs(self) -> tuple[TermRun, ...]:
+        """The terms, as storage tells them."""
+        found: list[TermRun] = []
+        before = -1
+        for place, term in enumerate(self.terms):
+            if term != before:
+                found.append(TermRun(self.base + 1 + place, term))
+                before = term
+        return tuple(found)
+
+    def is_as_recovered(self, log: RecoveredLog) -> bool:
+        """Whether recovery found this."""
+        base = 0 if log.snapshot is None else log.snapshot.index
+        return (
+            log.last_index == self.last_index
+            and log.hard_state == HardState(self.term, self.vote)
+            and base == self.base
+            and log.term_runs == self.runs()
+            and all(self.checksum_at(entry.index) in (entry.checksum, None) for entry in log.tail)
+        )
+
+    def __str__(self) -> str:
+        return f"term {self.term}, vote {self.vote}, log {self.base + 1}..{self.last_index}@{self.term_at(self.last_index)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record found in what was written. `index` and `checksum` are an entry's or a boundary's, `value` a vote."""
+
+    type: int
+    term: Term
+    index: LogIndex = 0
+    value: int = 0
+
+    def apply(self, state: LogState) -> None:
+        """What the record does."""
+        if self.type == RecordType.ENTRY:
+            state.put(self.index, self.term, self.value)
+        elif self.type == RecordType.HARD_STATE:
+            state.term, state.vote = self.term, self.value
+        elif self.type == RecordType.COMPACT:
+            state.compact(self.index, self.term)
+        elif self.type == RecordType.RESET:
+            state.reset(self.index, self.term)
+
+
+def find_records(data: bytes) -> list[Record]:
+    """The complete records at the beginning of these bytes."""
+    found: list[Record] = []
+    place, end = 0, len(data)
+    while end - place >= FRAME_BYTES:
+        magic, kind, length = _FRAME.unpack_from(data, place)
+        body = place + FRAME_BYTES
+        if magic != RECORD_MAGIC or body + length > end:
+            break
+        if kind == RecordType.ENTRY:
+            term, index = _ENTRY_TERM_INDEX.unpack_from(data, body + 8)
+            found.append(Record(kind, term, index, _ENTRY_CRC.unpack_from(data, body + ENTRY_HEADER_BYTES - 4)[0]))
+        elif kind == RecordType.HARD_STATE:
+            term, vote = _HARD_STATE.unpack_from(data, body)
+            found.append(Record(kind, term, 0, vote))
+        elif kind in (RecordType.COMPACT, RecordType.RESET):
+            meta = decode_meta(data[body : body + length])
+            found.append(Record(kind, meta.term, meta.index))
+        place = body + length
+    return found
+
+
+class DiskOracle:
+    """Observes one disk. `durable` is what a node on it may promise."""
+
+    def __init__(self, node: NodeId) -> None:
+        self.durable = LogState()
+        self._node = node
+        self._pending: dict[str, list[Record]] = {}
+        self._order: list[Record] = []
+        self._survivors: list[Record] | None = None
+
+    # --- what the disk tells ---
+
+    def written(self, name: str, offset: int, data: bytes) -> None:
+        """Bytes are in the cache."""
+        records = find_records(data)
+        if records:
+            self._pending.setdefault(name, []).extend(records)
+            self._order.extend(records)
+
+    def synced(self, name: str) -> None:
+        """And on the platter."""
+        for record in self._pending.pop(name, ()):
+            record.apply(self.durable)
+        if not self._pending:
+            self._order.clear()
+
+    def sync_failed(self, name: str) -> None:
+        """Never on the platter, unless they are written again."""
+        self._pending.pop(name, None)
+
+    def renamed(self, old: str, new: str) -> None:
+        """The file has another name."""
+        if old in self._pending:
+            self._pending[new] = self._pending.pop(old)
+
+    def removed(self, name: str) -> None:
+        """The file is gone."""
+        self._pending.pop(name, None)
+
+    # --- what happens to the node ---
+
+    def power_lost(self) -> None:
+        """Any beginning of what was not synced may have survived, the rest is gone."""
+        if self._survivors is None:
+            self._survivors = self._order[:]
+        self._pending.clear()
+
+    def wiped(self) -> None:
+        """An empty disk."""
+        self.durable = LogState()
+        self._pending.clear()
+        self._order.clear()
+        self._survivors = None
+
+    def check_recovered(self, before: LogState, log: RecoveredLog) -> None:
+        """Recovery found `log`; `before` is what was durable when it began. Raises `InvariantBroken`."""
+        candidate = before.copy()
+        matches = candidate.is_as_recovered(log)
+        for record in self._survivors if self._survivors is not None else self._order:
+            if matches:
+                break
+            record.apply(candidate)
+            matches = candidate.is_as_recovered(log)
+        if not matches:
+            raise InvariantBroken(
+                "I5",
+                f"node {self._node} recovers {log.hard_state}, log {log.first_index}..{log.last_index}, runs "
+                f"{log.term_runs}; durable was {before}, and at most {candidate}",
+            )
+        if self._survivors is not None:
+            # After power loss what is read is what the platter holds.
+            self.durable = candidate
+        self._survivors = None
+        self._order.clear()
+        if not self.durable.is_as_recovered(log):
+            raise InvariantBroken(
+                "I7",
+                f"node {self._node} recovers {log.hard_state}, log ..{log.last_index}, but on the platter is "
+                f"{self.durable}: what it read from the cache was not made durable",
+            )

@@ -1,0 +1,106 @@
+"""All clients of a run, over their lives."""
+
+from dataclasses import replace
+from random import Random
+
+from d_engine.format.ids import NodeId
+from d_engine.testing.sim.clients import Histories, SimClient, Workload
+from d_engine.testing.sim.events import EventQueue
+from d_engine.testing.sim.faults import NotNow
+from d_engine.testing.sim.links import Quality
+from d_engine.testing.sim.loop import SimLoop
+from d_engine.testing.sim.node import SimNode
+from d_engine.testing.sim.paths import ClientPath
+from d_engine.testing.sim.rng import split
+from d_engine.testing.sim.script import Script
+from d_engine.testing.sim.trace import Trace
+
+_BURST = 60
+_PATIENCE_MS = 10_000
+
+
+class Fleet:
+    """Embedded clients begin with their node's process and die with it; remote ones live on."""
+
+    def __init__(self, script: Script, events: EventQueue, trace: Trace, nodes: dict[NodeId, SimNode]) -> None:
+        self.histories = Histories()
+        self.stopped = False
+        self._script = script
+        self._events = events
+        self._trace = trace
+        self._nodes = nodes
+        self._loop = SimLoop(events)
+        self._clients: dict[str, SimClient] = {}
+        self._lives = 0
+
+    def begin(self) -> None:
+        """Remote clients begin; embedded ones do when their nodes start."""
+        for number in range(self._script.remote):
+            self._begin(f"r{number}", None)
+
+    def node_started(self, node: NodeId) -> None:
+        """Its process brings a client along."""
+        if node <= self._script.embedded and not self.stopped:
+            self._begin(f"e{node}", node)
+
+    def node_ended(self, node: NodeId) -> None:
+        """Its process took the client with it."""
+        client = self._clients.pop(f"e{node}", None)
+        if client is not None:
+            client.crash()
+
+    def remote_paths(self) -> list[ClientPath]:
+        """Of the remote clients."""
+        return [client.path for _, client in sorted(self._clients.items()) if client.path.home is None]
+
+    def crash_one(self, rng: Random) -> None:
+        """A remote client dies; another takes its place."""
+        names = [name for name, client in sorted(self._clients.items()) if client.path.home is None]
+        if not names:
+            raise NotNow
+        name = rng.choice(names)
+        self._clients.pop(name).crash()
+        if not self.stopped:
+            self._begin(name, None)
+
+    def burst(self, rng: Random) -> None:
+        """One more client, in a great hurry for a while."""
+        workload = Workload(
+            keys=4, lines=3, pause_ms=0.01, put=0.0, delete=0.0, swap=0.0, get=0.0, scan=0.0, add=1.0, append=0.0
+        )
+        home = rng.choice([None, *sorted(node for node in self._nodes if self._nodes[node].alive)])
+        self._begin(f"b{self._lives}", home, workload, _BURST)
+
+    def stop(self) -> None:
+        """No client asks for anything new."""
+        self.stopped = True
+        for client in self._clients.values():
+            client.budget = 0
+
+    @property
+    def busy(self) -> int:
+        """Operations that nobody has answered yet."""
+        return sum(client.busy for client in self._clients.values())
+
+    def judge(self, node: NodeId) -> SimClient:
+        """A client on that node, for the final reads."""
+        patient = replace(self._script.workload, timeout_ms=_PATIENCE_MS)
+        return self._make(f"judge{node}", node, patient, 0)
+
+    def _begin(self, name: str, home: NodeId | None, workload: Workload | None = None, budget: int = 0) -> None:
+        known = self._script
+        client = self._make(name, home, workload or known.workload, budget or known.operations)
+        self._clients[name] = client
+        client.begin()
+
+    def _make(self, name: str, home: NodeId | None, workload: Workload, budget: int) -> SimClient:
+        self._lives += 1
+        script = self._script
+        features = script.features
+        rng = split(script.seed, script.profile, "client", name, self._lives)
+        quality = Quality(features.latency, features.jitter)
+        path = ClientPath(self._events, self._trace, rng, self._nodes, home, quality)
+        full_name = f"{name}-{self._lives}"
+        return SimClient(
+            full_name, path, self._events, self._loop, rng, self._trace, workload, self.histories, budget
+        )

@@ -1,0 +1,126 @@
+"""Phase two's demands (I12), and what all nodes must agree on when all is quiet (I4).
+
+Every limit is in virtual time: ten election time-outs for a leader whom everybody follows, the clients' own time-outs
+for what they had asked, and then writes and linearizable reads through every node must succeed.
+"""
+
+from collections.abc import Callable
+
+from d_engine.format.ids import Nanoseconds
+from d_engine.testing.sim.events import MILLISECOND, SECOND
+from d_engine.testing.sim.node import SimNode
+from d_engine.testing.sim.violations import InvariantBroken
+from d_engine.testing.sim.world import World
+
+_SLICE: Nanoseconds = 10 * MILLISECOND
+_MAX_EVENTS = 400_000
+RESTART_TIME: Nanoseconds = 2500 * MILLISECOND
+"""By then every node has been started and connected again."""
+ELECTIONS = 10
+_QUIET_TIME: Nanoseconds = 3 * SECOND
+
+
+def demand_recovery(world: World) -> None:
+    """Run phase two of a healed world. Raises `InvariantBroken`."""
+    features = world.script.features
+    started = world.events.count
+    _run_until(world, lambda: False, RESTART_TIME, started)
+    patience = ELECTIONS * features.election_max
+    if not _run_until(world, lambda: _followed_leader(world) is not None, patience, started):
+        raise InvariantBroken("I12", f"nobody leads {patience / SECOND:g} s after all faults were over: {_describe(world)}")
+    timeout = world.script.workload.timeout_ms * MILLISECOND + 2 * SECOND
+    if not _run_until(world, lambda: not world.fleet.busy, timeout, started):
+        raise InvariantBroken("I12", f"{world.fleet.busy} operations never ended: {_describe(world)}")
+    _demand_service(world, started)
+    _demand_quiet(world, started)
+    _demand_agreement(world)
+
+
+def _demand_service(world: World, started: int) -> None:
+    """Through every node, one after the other, a write and a read; then a read that has seen all the writes."""
+    for node in _present(world):
+        judge = world.fleet.judge(node.id)
+        _demand(world, judge.write_something, f"a write through node {node.id}", started)
+        _demand(world, judge.read_everything, f"a read through node {node.id}", started)
+    for node in _present(world):
+        judge = world.fleet.judge(node.id)
+        _demand(world, judge.read_everything, f"the last read through node {node.id}", started)
+
+
+def _demand(world: World, ask: Callable[[Callable[[bool], None]], None], what: str, started: int) -> None:
+    answers: list[bool] = []
+    ask(answers.append)
+    if not _run_until(world, lambda: bool(answers), 15 * SECOND, started) or not answers[0]:
+        raise InvariantBroken("I12", f"all is well, yet {what} is in vain; {_describe(world)}")
+
+
+def _demand_quiet(world: World, started: int) -> None:
+    before = _terms(world)
+    _run_until(world, lambda: False, _QUIET_TIME, started)
+    if _terms(world) != before or _followed_leader(world) is None:
+        raise InvariantBroken("I12", f"all is well, yet terms grow from {before} to {_describe(world)}")
+
+
+def _demand_agreement(world: World) -> None:
+    states = {}
+    for node in _present(world):
+        process = node.process
+        if process is not None:
+            applier = process.replica.applier
+            sessions = applier.sessions.freeze()
+            states[node.id] = (applier.applied_index, process.machine.rolling, process.machine.digest(), sessions)
+    first = next(iter(states.values()))
+    for node_id, state in states.items():
+        if state != first:
+            raise InvariantBroken(
+                "I4",
+                f"node {node_id} has applied {state[0]} with digest {state[2].hex()} and {len(state[3])} sessions, "
+                f"another {first[0]}, {first[2].hex()} and {len(first[3])}",
+            )
+        world.trace.add_to_hash(state[2])
+
+
+def _run_until(world: World, condition: Callable[[], bool], patience: Nanoseconds, started: int) -> bool:
+    deadline = world.events.now + patience
+    while not condition():
+        if world.events.now >= deadline:
+            return False
+        if not world.events.run(min(deadline, world.events.now + _SLICE), started + _MAX_EVENTS):
+            raise InvariantBroken("I12", f"{_MAX_EVENTS} events and no end: {_describe(world)}")
+    return True
+
+
+def _present(world: World) -> list[SimNode]:
+    return [node for node in world.nodes.values() if node.id not in world.lost]
+
+
+def _followed_leader(world: World) -> int | None:
+    """The leader, if it is ready and everybody who is not lost follows it."""
+    leaders = {0: True}
+    for node in _present(world):
+        process = node.process
+        if process is None:
+            return None
+        raft = process.replica.raft
+        leaders[raft.leader] = True
+        if raft.leader == node.id and not raft.ready:
+            return None
+    return max(leaders) if len(leaders) == 2 else None
+
+
+def _terms(world: World) -> list[int]:
+    return [node.process.replica.raft.term for node in _present(world) if node.process is not None]
+
+
+def _describe(world: World) -> str:
+    parts = []
+    for node in world.nodes.values():
+        if node.process is None:
+            parts.append(f"node {node.id} is {'lost' if node.id in world.lost else 'down'}")
+        else:
+            raft = node.process.replica.raft
+            parts.append(
+                f"node {node.id} is {raft.role.value} in term {raft.term}, leader {raft.leader}, last {raft.last_index}, "
+                f"commit {raft.commit_index}, applied {node.process.replica.applier.applied_index}"
+            )
+    return "; ".join(parts)

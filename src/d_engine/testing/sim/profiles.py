@@ -1,0 +1,77 @@
+"""Profiles: which faults a family of runs may have, and what kind of cluster and load."""
+
+from dataclasses import dataclass
+
+NETWORK = (
+    "isolate_one",
+    "isolate_leader",
+    "split",
+    "cut_pair",
+    "cut_one_way",
+    "ring",
+    "bridge",
+    "chain_of_partial",
+    "flapping",
+    "lossy",
+    "duplicating",
+    "reordering",
+    "slow_network",
+    "clog",
+    "narrow_link",
+    "reset_connection",
+)
+CRASHES = (
+    "kill_one",
+    "kill_majority",
+    "kill_all",
+    "power_one",
+    "power_majority",
+    "power_all",
+    "die_in_disk_operation",
+    "power_in_disk_operation",
+    "kill_all_after_promise",
+    "power_all_after_promise",
+    "kill_leader",
+)
+DISK = ("slow_disk", "hang_disk", "hang_leader_disk", "sync_error", "write_error", "full_disk", "bit_rot")
+CLOCKS = ("pause", "pause_leader", "suspend", "hold_up", "stall_long", "drift", "wall_jump", "wall_rate")
+ELECTIONS = ("transfer", "transfer_and_crash", "disconnect_and_return")
+CLIENTS = ("client_cut", "client_crash", "client_lossy", "burst")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """`lease` is the chance that lease reads are on, `reads` a factor on reads."""
+
+    faults: tuple[str, ...]
+    sizes: tuple[int, ...] = (1, 2, 3, 3, 3, 4, 5, 5)
+    pauses_ms: tuple[float, ...] = (5.0, 20.0, 100.0)
+    lease: float = 0.3
+    reads: float = 1.0
+    max_pending: int = 20
+
+
+PROFILES: dict[str, Profile] = {
+    "general": Profile(NETWORK + CRASHES + DISK + CLOCKS + ELECTIONS + CLIENTS),
+    "partitions": Profile((*NETWORK, "disconnect_and_return"), sizes=(2, 3, 3, 4, 5, 5)),
+    "crashes": Profile((*CRASHES, "client_crash"), sizes=(1, 2, 3, 3, 4, 5)),
+    "disk": Profile((*DISK, "power_one", "power_all", "power_in_disk_operation", "kill_one"), sizes=(1, 2, 3, 3, 4, 5)),
+    "clocks": Profile((*CLOCKS, "isolate_leader", "cut_one_way"), sizes=(2, 3, 3, 4, 5), lease=0.7, reads=3.0),
+    "elections": Profile(
+        (*ELECTIONS, "isolate_one", "chain_of_partial", "cut_pair", "kill_leader", "pause_leader", "kill_all_after_promise"),
+        sizes=(2, 3, 4, 5),
+    ),
+    "reads": Profile(
+        ("isolate_leader", "cut_one_way", "pause_leader", "hold_up", "transfer", "drift", "suspend", "stall_long"),
+        sizes=(2, 3, 3, 5),
+        lease=0.7,
+        reads=6.0,
+    ),
+    "overload": Profile(
+        ("burst", "narrow_link", "slow_disk", "client_crash", "isolate_one", "full_disk"),
+        sizes=(1, 3, 3, 5),
+        pauses_ms=(1.0, 2.0),
+        max_pending=8,
+    ),
+    "calm": Profile(("reset_connection",)),
+}

@@ -1,0 +1,248 @@
+"""The invariants that every event and every message is held to.
+
+What is kept is for the whole cluster and all time: who led which term, what stands at each place of any log, what was
+committed, what each state machine had applied. Each map is written once; a second, different value breaks an invariant.
+Everything here is derived from what goes through the ports (messages, entries handed to storage, applied commands) and
+from what the disks hold, not from what a node believes of itself; where a node's own state is looked at, it is the
+suspect.
+"""
+
+from d_engine.format.configuration import Configuration, decode_configuration
+from d_engine.format.entry import Entry, EntryKind
+from d_engine.format.ids import LogIndex, NodeId, Term
+from d_engine.format.messages import (
+    AppendRequest,
+    AppendResponse,
+    Heartbeat,
+    NodeMessage,
+    PeerMessage,
+    RaftMessage,
+    VoteRequest,
+    VoteResponse,
+)
+from d_engine.raft.effects import Role
+from d_engine.testing.sim.durable import DiskOracle, LogState
+from d_engine.testing.sim.violations import InvariantBroken
+
+
+class NodeRecord:
+    """What is known of one node over all its lives. `log` is what storage was handed, `oracle` what is durable."""
+
+    def __init__(self, node: NodeId) -> None:
+        self.node = node
+        self.oracle = DiskOracle(node)
+        self.log = LogState()
+        self.spoken_term: Term = 0
+        self.votes: dict[Term, NodeId] = {}
+        self.commit_index: LogIndex = 0
+        self.applied_index: LogIndex = 0
+        self.term: Term = 0
+        self.leads: Term = 0
+
+    def restarted(self) -> None:
+        """A new process; what was only in memory is gone."""
+        self.commit_index = self.applied_index = 0
+        self.term = 0
+        self.leads = 0
+
+    def wiped(self) -> None:
+        """Another disk: this is a new node under an old number."""
+        self.restarted()
+        self.oracle.wiped()
+        self.log = LogState()
+        self.spoken_term = 0
+        self.votes.clear()
+
+
+class Safety:
+    """All nodes' records, and what holds for all of them."""
+
+    def __init__(self) -> None:
+        self.records: dict[NodeId, NodeRecord] = {}
+        self.leaders: dict[Term, NodeId] = {}
+        self.committed: list[tuple[Term, int]] = []
+        self.damaged = False
+        """A disk that had acknowledged was lost: what is durable need not be where it was."""
+        self._entries: dict[tuple[LogIndex, Term], tuple[int, Term]] = {}
+
+    def add(self, node: NodeId) -> NodeRecord:
+        """One more node."""
+        record = self.records[node] = NodeRecord(node)
+        return record
+
+    # --- messages: persist before promise ------------------------------------------------------------------------
+
+    def sending(self, record: NodeRecord, to: NodeId, message: PeerMessage, applied: LogIndex) -> None:
+        """The node, which has applied so much, lets this message leave."""
+        if isinstance(message, NodeMessage):
+            return
+        match message:
+            case AppendRequest() | Heartbeat():
+                self._speak(record, message.term, message)
+                self._lead(record, message.term)
+                if message.commit_index > applied:
+                    raise InvariantBroken(
+                        "I6", f"node {record.node} sends {message}, but has itself applied only {applied}"
+                    )
+            case AppendResponse():
+                self._append_response(record, message)
+            case VoteRequest():
+                self._vote_request(record, message)
+            case VoteResponse():
+                self._vote_response(record, to, message)
+            case _:
+                self._speak(record, message.term, message)
+
+    def _speak(self, record: NodeRecord, term: Term, message: RaftMessage) -> None:
+        if record.oracle.durable.term < term:
+            raise InvariantBroken(
+                "I7", f"node {record.node} sends {message}, but on its disk is {record.oracle.durable}"
+            )
+        if term < record.spoken_term:
+            raise InvariantBroken("I8", f"node {record.node} sends {message} after it spoke in {record.spoken_term}")
+        record.spoken_term = term
+
+    def _vote(self, record: NodeRecord, term: Term, vote: NodeId, message: RaftMessage) -> None:
+        durable = record.oracle.durable
+        if durable.term == term and durable.vote != vote:
+            raise InvariantBroken("I7", f"node {record.node} sends {message}, but on its disk is {durable}")
+        if record.votes.setdefault(term, vote) != vote:
+            raise InvariantBroken(
+                "I8", f"node {record.node} votes for {vote} in term {term}, as it did for {record.votes[term]}"
+            )
+
+    def _vote_request(self, record: NodeRecord, message: VoteRequest) -> None:
+        if message.pre:
+            self._speak(record, message.term - 1, message)
+        else:
+            self._speak(record, message.term, message)
+            self._vote(record, message.term, record.node, message)
+
+    def _vote_response(self, record: NodeRecord, to: NodeId, message: VoteResponse) -> None:
+        if message.pre and message.granted:
+            return
+        self._speak(record, message.term, message)
+        if message.granted:
+            self._vote(record, message.term, to, message)
+
+    def _append_response(self, record: NodeRecord, message: AppendResponse) -> None:
+        self._speak(record, message.term, message)
+        if message.rejected_index:
+            return
+        durable, index = record.oracle.durable, message.match_index
+        leader = self.records.get(self.leaders.get(message.term, 0))
+        wrong = index > durable.last_index
+        if not wrong and leader is not None and leader.leads == message.term:
+            expected = leader.log.term_at(index)
+            wrong = None not in (expected, durable.term_at(index)) and durable.term_at(index) != expected
+        if wrong:
+            raise InvariantBroken("I7", f"node {record.node} sends {message}, but on its disk is {durable}")
+
+    # --- leaders -----------------------------------------------------------------------------------------------------
+
+    def _lead(self, record: NodeRecord, term: Term) -> None:
+        if self.leaders.setdefault(term, record.node) != record.node:
+            raise InvariantBroken(
+                "I1", f"node {record.node} leads in term {term}, and so does node {self.leaders[term]}"
+            )
+
+    def elected(self, record: NodeRecord, term: Term) -> None:
+        """The node says that it leads now."""
+        self._lead(record, term)
+        record.leads = term
+        last = len(self.committed)
+        if last and record.log.last_index < last:
+            raise InvariantBroken(
+                "I3", f"node {record.node} leads in term {term} with {record.log}; committed is {last}@{self.committed[-1]}"
+            )
+        if last > record.log.base and record.log.term_at(last) != self.committed[-1][0]:
+            raise InvariantBroken(
+                "I3",
+                f"node {record.node} leads in term {term} with another entry at {last}, of term "
+                f"{record.log.term_at(last)}, than was committed: {self.committed[-1]}",
+            )
+
+    def deposed(self, record: NodeRecord) -> None:
+        """It leads no more."""
+        record.leads = 0
+
+    # --- logs --------------------------------------------------------------------------------------------------------
+
+    def handed_over(self, record: NodeRecord, entries: tuple[Entry, ...]) -> list[Configuration]:
+        """Storage is given these entries. Returns the configurations among them."""
+        log, found = record.log, []
+        for entry in entries:
+            index, term, checksum = entry.index, entry.term, entry.checksum
+            before = log.term_at(index - 1) if index > 1 else 0
+            log.put(index, term, checksum)
+            value = (checksum, 0 if before is None else before)
+            known = self._entries.setdefault((index, term), value)
+            if known != value:
+                raise InvariantBroken(
+                    "I2", f"node {record.node} has {entry!r} behind term {before}, {checksum:#x}; known is {known}"
+                )
+            if entry.kind is EntryKind.CONFIGURATION:
+                found.append(decode_configuration(entry.payload))
+        if log.last_index < record.commit_index:
+            raise InvariantBroken("I8", f"node {record.node} cuts its log to {log}, committed {record.commit_index}")
+        return found
+
+    def check_succession(self, before: Configuration | None, after: Configuration) -> None:
+        """Two configurations that follow each other in a log: their majorities overlap."""
+        if before is None or not before.voters:
+            return
+        stays = before.voters == after.voters and after.outgoing in (before.outgoing, ())
+        enters = not before.joint and after.outgoing == before.voters
+        if not stays and not enters:
+            raise InvariantBroken("I9", f"{before} is followed by {after}: majorities need not overlap")
+
+    # --- after every turn --------------------------------------------------------------------------------------------
+
+    def observe(
+        self, record: NodeRecord, term: Term, commit: LogIndex, applied: LogIndex, role: Role, voters: Configuration
+    ) -> None:
+        """The node's state after a turn."""
+        if term < record.term or commit < record.commit_index or applied < record.applied_index or applied > commit:
+            raise InvariantBroken(
+                "I8",
+                f"node {record.node} goes from term {record.term}, commit {record.commit_index}, applied "
+                f"{record.applied_index} to term {term}, commit {commit}, applied {applied}",
+            )
+        record.term, record.applied_index = term, applied
+        if commit != record.commit_index:
+            self._commit(record, commit, voters if role is Role.LEADER else None)
+            record.commit_index = commit
+
+    def _commit(self, record: NodeRecord, commit: LogIndex, configuration: Configuration | None) -> None:
+        log, committed = record.log, self.committed
+        if log.last_index < commit:
+            raise InvariantBroken("I3", f"node {record.node} commits {commit} with {log}")
+        for index in range(max(len(committed), log.base) + 1, commit + 1):
+            term, checksum = log.term_at(index), log.checksum_at(index)
+            if term is None or checksum is None or len(committed) != index - 1:
+                raise InvariantBroken("I4", f"node {record.node} commits {index} with {log}; others {len(committed)}")
+            committed.append((term, checksum))
+        if commit > log.base:
+            own = (log.term_at(commit), log.checksum_at(commit))
+            if own != committed[commit - 1]:
+                raise InvariantBroken(
+                    "I4", f"node {record.node} commits {own} at {commit}, others {committed[commit - 1]}"
+                )
+        if configuration is not None and not self.damaged:
+            self._check_majority(record, commit, configuration)
+
+    def _check_majority(self, record: NodeRecord, commit: LogIndex, configuration: Configuration) -> None:
+        term = record.log.term_at(commit)
+        for voters in (configuration.voters, configuration.outgoing):
+            having = [node for node in voters if self._has_durably(node, commit, term)]
+            if voters and len(having) * 2 <= len(voters):
+                raise InvariantBroken(
+                    "I5", f"node {record.node} commits {commit}@{term}, but of {voters} only {having} have it on disk"
+                )
+
+    def _has_durably(self, node: NodeId, index: LogIndex, term: Term | None) -> bool:
+        record = self.records.get(node)
+        if record is None:
+            return False
+        durable = record.oracle.durable
+        return durable.term_at(index) == term or index <= durable.base

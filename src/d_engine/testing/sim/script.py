@@ -1,0 +1,160 @@
+"""A run as data: everything that a seed decides, so that parts of it can be taken away.
+
+A `Script` is drawn from a seed and a profile. Running it gives the same events every time. The shrinker makes smaller
+scripts of a failing one; a script is kept as JSON and replayed by tests.
+"""
+
+from dataclasses import dataclass, field, replace
+from random import Random
+
+import msgspec
+
+from d_engine.format.ids import Nanoseconds
+from d_engine.testing.sim.clients import Workload
+from d_engine.testing.sim.events import MICROSECOND, MILLISECOND, SECOND
+from d_engine.testing.sim.profiles import PROFILES, Profile
+from d_engine.testing.sim.rng import between, split
+
+DEFAULT_STEPS = 12_000
+_HORIZON: Nanoseconds = 600 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFault:
+    """A fault at a time, for a time. `seed` decides its details."""
+
+    at: Nanoseconds
+    name: str
+    duration: Nanoseconds
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """How this run's world is made. Times in nanoseconds."""
+
+    stream: bool = True
+    encoded: float = 0.1
+    latency: Nanoseconds = 200 * MICROSECOND
+    jitter: Nanoseconds = 50 * MICROSECOND
+    sync: Nanoseconds = 200 * MICROSECOND
+    turn_delay: Nanoseconds = 0
+    segment_bytes: int = 64 * 1024
+    cache_bytes: int = 1024 * 1024
+    lease_reads: bool = False
+    same_timers: bool = False
+    drift: int = 0
+    max_sessions: int = 10_000
+    max_pending: int = 10_000
+    heartbeat: Nanoseconds = 100 * MILLISECOND
+    election_min: Nanoseconds = 500 * MILLISECOND
+    election_max: Nanoseconds = 1000 * MILLISECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One run. `operations` bounds what each client does, `steps` the events before the faults are healed."""
+
+    seed: int
+    profile: str
+    nodes: int
+    steps: int = DEFAULT_STEPS
+    embedded: int = 2
+    remote: int = 2
+    operations: int = 1_000_000
+    features: Features = Features()
+    workload: Workload = field(default_factory=Workload)
+    faults: tuple[PlannedFault, ...] = ()
+
+    def to_json(self) -> bytes:
+        """For keeping."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+
+
+def script_from_json(data: bytes) -> Script:
+    """A script that was kept."""
+    return msgspec.json.decode(data, type=Script)
+
+
+def draw_script(
+    seed: int,
+    profile: str = "general",
+    nodes: int | None = None,
+    steps: int = DEFAULT_STEPS,
+    faults: tuple[str, ...] | None = None,
+) -> Script:
+    """What the seed stands for. `nodes` and `faults` (names) override what would be drawn."""
+    known = PROFILES[profile]
+    rng = split(seed, profile, "script")
+    size = rng.choice(known.sizes)
+    size = nodes if nodes is not None else size
+    features = _features(split(seed, profile, "features"), known)
+    script = Script(
+        seed=seed,
+        profile=profile,
+        nodes=size,
+        steps=steps,
+        embedded=rng.choice((1, 2, 3)),
+        remote=rng.choice((0, 1, 2, 3)),
+        features=features,
+        workload=_workload(split(seed, profile, "workload"), known, features),
+    )
+    names = faults if faults is not None else _swarm(split(seed, profile, "swarm"), known)
+    return replace(script, faults=_plan(split(seed, profile, "plan"), known, names))
+
+
+def _features(rng: Random, profile: Profile) -> Features:
+    wide = rng.random() < 0.2
+    latency = between(rng, 50 * MICROSECOND, 5 * MILLISECOND)
+    lease = rng.random() < profile.lease
+    drift = rng.choice((0, 0, 20_000, 50_000 if lease else 100_000))
+    return Features(
+        stream=rng.random() < 0.5,
+        encoded=rng.choice((0.02, 0.1, 0.3)),
+        latency=25 * MILLISECOND if wide else latency,
+        jitter=5 * MILLISECOND if wide else between(rng, 1, latency),
+        sync=between(rng, 50 * MICROSECOND, 20 * MILLISECOND),
+        turn_delay=rng.choice((0, 100 * MICROSECOND, 2 * MILLISECOND)),
+        segment_bytes=rng.choice((16, 64, 256)) * 1024,
+        cache_bytes=rng.choice((0, 4 * 1024, 1024 * 1024)),
+        lease_reads=lease,
+        same_timers=rng.random() < 0.15,
+        drift=drift,
+        max_sessions=rng.choice((10_000, 10_000, 3)),
+        max_pending=rng.choice((10_000, 10_000, profile.max_pending)),
+    )
+
+
+def _workload(rng: Random, profile: Profile, features: Features) -> Workload:
+    # More than eight operations at a time on a key would make their order too dear to find.
+    return Workload(
+        keys=rng.choice((2, 4, 8)),
+        lines=rng.choice((1, 2)),
+        pause_ms=rng.choice(profile.pauses_ms),
+        value_bytes=rng.choice((8, 8, 100, 2000)),
+        timeout_ms=rng.choice((500, 2000, 5000)),
+        lease_share=rng.choice((0.0, 0.5)) if features.lease_reads else 0.1,
+        eventual_share=rng.choice((0.0, 0.3)),
+        get=3.0 * profile.reads,
+    )
+
+
+def _swarm(rng: Random, profile: Profile) -> tuple[str, ...]:
+    """Some of the profile's faults: a run that lacks a fault sees what that fault would have hidden."""
+    share = rng.choice((0.15, 0.4, 0.8))
+    names = tuple(name for name in profile.faults if rng.random() < share)
+    return names or (rng.choice(profile.faults),)
+
+
+def _plan(rng: Random, profile: Profile, names: tuple[str, ...]) -> tuple[PlannedFault, ...]:
+    if not names:
+        return ()
+    gap = rng.choice((0.3, 1.0, 3.0)) * SECOND
+    planned: list[PlannedFault] = []
+    at = 0
+    while at < _HORIZON and len(planned) < 1000:
+        at += int(rng.expovariate(1.0) * gap)
+        name = rng.choice(names)
+        duration = between(rng, 5 * MILLISECOND, 10 * SECOND)
+        planned.append(PlannedFault(at, name, duration, rng.getrandbits(48)))
+    return tuple(planned)

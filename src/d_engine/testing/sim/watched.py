@@ -1,0 +1,151 @@
+"""Storage and state machine as the replica gets them: the real ones, with the oracles looking on."""
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+
+import crc32c
+
+from d_engine.format.configuration import Configuration
+from d_engine.format.entry import Entry
+from d_engine.format.errors import DEngineError, SnapshotError
+from d_engine.format.ids import LogIndex
+from d_engine.format.messages import SnapshotMeta
+from d_engine.format.state import HardState, RecoveredLog
+from d_engine.format.state_machine import ApplyContext, StateMachine
+from d_engine.storage.api import LogStorage
+from d_engine.testing.sim.safety import NodeRecord, Safety
+from d_engine.testing.sim.violations import InvariantBroken
+
+_PLACE = struct.Struct("<QQQ")
+_SNAPSHOT_HEAD = struct.Struct("<QQI")
+
+
+class WatchedStorage:
+    """A `LogStorage`: what recovery found is compared with the disk, what is handed over with all other logs."""
+
+    def __init__(self, storage: LogStorage, safety: Safety, record: NodeRecord) -> None:
+        self._storage = storage
+        self._safety = safety
+        self._record = record
+        self._configuration: Configuration | None = None
+
+    @property
+    def full(self) -> bool:
+        return self._storage.full
+
+    def recover(self) -> RecoveredLog:
+        oracle = self._record.oracle
+        before = oracle.durable.copy()
+        log = self._storage.recover()
+        oracle.check_recovered(before, log)
+        self._record.log = oracle.durable.copy()
+        for _, configuration in log.configurations:
+            self._safety.check_succession(self._configuration, configuration)
+            self._configuration = configuration
+        return log
+
+    def start(
+        self,
+        on_durable: Callable[[int], None],
+        on_failure: Callable[[DEngineError], None],
+        on_full: Callable[[bool], None],
+    ) -> None:
+        self._storage.start(on_durable, on_failure, on_full)
+
+    def append(self, seq: int, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+        self._safety.handed_over(self._record, tuple(entries))
+        self._storage.append(seq, hard_state, entries)
+
+    def read(self, first: LogIndex, max_bytes: int) -> Sequence[Entry]:
+        entries = self._storage.read(first, max_bytes)
+        for entry in entries:
+            expected = self._record.log.checksum_at(entry.index)
+            if expected not in (entry.checksum, None):
+                raise InvariantBroken("I13", f"node {self._record.node} reads back {entry!r}, which it did not write")
+        return entries
+
+    def compact(self, index: LogIndex) -> None:
+        self._storage.compact(index)
+
+    def reset(self, snapshot: SnapshotMeta) -> None:
+        self._record.log.reset(snapshot.index, snapshot.term)
+        self._storage.reset(snapshot)
+
+    def retry(self) -> None:
+        self._storage.retry()
+
+    def close(self) -> None:
+        self._storage.close()
+
+
+class Ledger:
+    """What the state machines of all nodes did at each place of the log, as one rolling checksum that begins with the
+    first command ever: equal here is equal in all that came before."""
+
+    def __init__(self) -> None:
+        self._rolling: dict[tuple[LogIndex, int], int] = {}
+
+    def applied(self, place: tuple[LogIndex, int], rolling: int, who: int) -> None:
+        """A node applied a group."""
+        known = self._rolling.setdefault(place, rolling)
+        if known != rolling:
+            raise InvariantBroken(
+                "I4", f"node {who} applied something else than others up to index {place[0]} (group {place[1]} of it)"
+            )
+
+
+class WatchedMachine:
+    """A `StateMachine` whose every step is compared with the other nodes'."""
+
+    def __init__(self, machine: StateMachine, ledger: Ledger, who: int) -> None:
+        self.rolling = 0
+        self._machine = machine
+        self._ledger = ledger
+        self._who = who
+        self._place: tuple[LogIndex, int] = (0, 0)
+        self.query = machine.query
+        self.digest = machine.digest
+
+    @property
+    def revision(self) -> int:
+        return self._machine.revision
+
+    def apply(self, commands: Sequence[bytes], context: ApplyContext) -> list[bytes]:
+        results = self._machine.apply(commands, context)
+        index, before = context.index, self._place
+        if index < before[0]:
+            raise InvariantBroken("I4", f"node {self._who} applies index {index} after {before[0]}")
+        self._place = (index, before[1] + 1 if index == before[0] else 0)
+        rolling = crc32c.crc32c(_PLACE.pack(index, context.log_time, self._machine.revision), self.rolling)
+        self.rolling = crc32c.crc32c(b"".join((*commands, *results)), rolling)
+        self._ledger.applied(self._place, self.rolling, self._who)
+        return results
+
+    def view(self) -> object:
+        return (self._place, self.rolling, self._machine.view())
+
+    def write(self, view: object, sink: Callable[[bytes], None]) -> None:
+        if not isinstance(view, tuple):
+            raise InvariantBroken("I13", "a view is written that this state machine did not make")
+        place, rolling, inner = view
+        sink(_SNAPSHOT_HEAD.pack(*place, rolling))
+        self._machine.write(inner, sink)
+
+    def restore(self, source: Iterator[bytes]) -> None:
+        head = b""
+        for piece in source:
+            head += piece
+            if len(head) >= _SNAPSHOT_HEAD.size:
+                break
+        else:
+            raise SnapshotError("the state is cut off")
+        index, ordinal, rolling = _SNAPSHOT_HEAD.unpack_from(head)
+
+        def rest() -> Iterator[bytes]:
+            yield head[_SNAPSHOT_HEAD.size :]
+            yield from source
+
+        self._machine.restore(rest())
+        self._place, self.rolling = (index, ordinal), rolling
+
+

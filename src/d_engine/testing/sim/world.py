@@ -1,0 +1,249 @@
+"""One run's world: machines, network, clients, faults, and the two phases.
+
+Phase one: clients work, faults come and go. Phase two: all faults are undone, every node that is not lost for good
+runs; then everything that was asked must end, somebody must lead within ten election time-outs and stay, and all nodes
+must come to the same state (I12, I4, I5).
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+from d_engine.format.configuration import Configuration, Member
+from d_engine.format.errors import CorruptionError, DEngineError, DiskError, DiskFullError, IdentityError
+from d_engine.format.ids import NodeId
+from d_engine.kv.machine import KvStateMachine
+from d_engine.raft.effects import Role
+from d_engine.replica.settings import ReplicaSettings
+from d_engine.storage.wal import WalStorage
+from d_engine.testing.sim import machine_faults
+from d_engine.testing.sim.clock import MachineClocks
+from d_engine.testing.sim.disk import DiskTiming, DiskTrouble, SimDisk
+from d_engine.testing.sim.events import MILLISECOND, SECOND, EventQueue
+from d_engine.testing.sim.faults import FAULTS, NotNow, Undo
+from d_engine.testing.sim.fleet import Fleet
+from d_engine.testing.sim.links import Quality
+from d_engine.testing.sim.network import Fabric, NetworkSettings
+from d_engine.testing.sim.node import SimNode, Surroundings
+from d_engine.testing.sim.rng import between, split
+from d_engine.testing.sim.safety import Safety
+from d_engine.testing.sim.script import PlannedFault, Script
+from d_engine.testing.sim.trace import Trace
+from d_engine.testing.sim.violations import InvariantBroken
+from d_engine.testing.sim.watched import Ledger
+
+__all__ = ["World", "machine_faults"]
+
+
+class World:
+    """Everything that exists in a run."""
+
+    def __init__(self, script: Script, trace: Trace) -> None:
+        self.script = script
+        self.trace = trace
+        self.events = EventQueue()
+        self.healing = False
+        self.ids: list[NodeId] = list(range(1, script.nodes + 1))
+        self.nodes: dict[NodeId, SimNode] = {}
+        self.damaged: dict[NodeId, bool] = {}
+        """Nodes whose disk lost what it had: a minority."""
+        self.troubled: dict[NodeId, bool] = {}
+        """Nodes whose disk has said no: they may stop."""
+        self.lost: dict[NodeId, bool] = {}
+        """Nodes that cannot come back with what their disk holds."""
+        self.dies_by_power: dict[NodeId, bool] = {}
+        self._down: dict[NodeId, int] = {}
+        self._undos: dict[int, Undo] = {}
+        self._rng = split(script.seed, script.profile, "world")
+        self.fabric = Fabric(
+            self.events,
+            split(script.seed, script.profile, "network"),
+            trace,
+            NetworkSettings(script.features.stream, script.features.encoded),
+        )
+        self._build()
+        self.fleet = Fleet(script, self.events, trace, self.nodes)
+
+    # --- building ------------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        features = self.script.features
+        shared = Surroundings(
+            events=self.events,
+            trace=self.trace,
+            fabric=self.fabric,
+            safety=Safety(),
+            ledger=Ledger(),
+            make_storage=lambda disk, seed: WalStorage(disk, seed, features.segment_bytes),
+            make_machine=KvStateMachine,
+            turn_delay=features.turn_delay,
+        )
+        self.shared = shared
+        members = tuple(Member(node, f"node{node}:1") for node in self.ids)
+        voters = Configuration(0, members, tuple(self.ids), lease_reads=features.lease_reads)
+        settings = ReplicaSettings(
+            node_id=1,
+            incarnation=1,
+            bootstrap=voters,
+            heartbeat_ns=features.heartbeat,
+            election_min_ns=features.election_min,
+            election_max_ns=features.election_max,
+            log_cache_bytes=features.cache_bytes,
+            max_pending_writes=features.max_pending,
+            max_pending_reads=features.max_pending,
+            max_sessions=features.max_sessions,
+        )
+        for node in self.ids:
+            own = replace(settings, node_id=node, address=f"node{node}:1")
+            self._add_node(node, shared, own)
+
+    def _add_node(self, node: NodeId, shared: Surroundings, settings: ReplicaSettings) -> None:
+        script, features = self.script, self.script.features
+        timers = 0 if features.same_timers else node
+        rng = split(script.seed, script.profile, "node", timers)
+        shape = split(script.seed, script.profile, "machine", node)
+        clocks = MachineClocks(shape.randrange(SECOND, 10**6 * SECOND), shape.randrange(10**9 * SECOND))
+        clocks.drift(0, shape.randrange(-features.drift, features.drift + 1))
+        machine = SimNode(node, shared, rng, clocks, settings)
+        timing = DiskTiming(20_000, features.sync, features.sync // 2)
+        disk_rng = split(script.seed, script.profile, "disk", node)
+        machine.disk = SimDisk(self.events, disk_rng, self.trace, node, timing, lambda: self._died(node))
+        machine.watcher = self
+        qualities = {other: (self._quality(), self._quality()) for other in self.nodes}
+        self.nodes[node] = machine
+        self.fabric.add(node, machine, qualities)
+
+    def _quality(self) -> Quality:
+        features = self.script.features
+        return Quality(features.latency, features.jitter)
+
+    # --- what faults ask for ---------------------------------------------------------------------------------------------
+
+    def leader(self) -> NodeId:
+        """Who leads in the highest term. Raises `NotNow`."""
+        leading = [
+            (node.process.replica.raft.term, node.id)
+            for node in self.nodes.values()
+            if node.process is not None and node.process.replica.raft.role is Role.LEADER
+        ]
+        if not leading:
+            raise NotNow
+        return max(leading)[1]
+
+    def pairs(self) -> list[tuple[NodeId, NodeId]]:
+        """Any two nodes. Raises `NotNow`."""
+        found = [(a, b) for a in self.ids for b in self.ids if a < b]
+        if not found:
+            raise NotNow
+        return found
+
+    def may_damage(self, node: NodeId) -> bool:
+        """The atlas: whether this node's disk may lose what it has acknowledged."""
+        others = sum(1 for other in self.damaged if other != node)
+        return (others + 1) * 2 < len(self.ids)
+
+    def hold_down(self, node: NodeId) -> None:
+        """It does not start until `let_up` was called as often."""
+        self._down[node] = self._down.get(node, 0) + 1
+
+    def let_up(self, node: NodeId) -> None:
+        """The opposite of one `hold_down`."""
+        self._down[node] -= 1
+        self._start_later(node)
+
+    def counting(self, what: str) -> Callable[[DEngineError | None], None]:
+        """A callback that counts how it ended."""
+
+        def ended(error: DEngineError | None) -> None:
+            self.trace.count(f"{what}: {'done' if error is None else error.code}")
+
+        return ended
+
+    # --- life and death --------------------------------------------------------------------------------------------------
+
+    def started(self, node: NodeId) -> None:
+        """See `NodeWatcher`."""
+        self.trace.count("node started")
+        self.fleet.node_started(node)
+
+    def ended(self, node: NodeId, error: DEngineError | None) -> None:
+        """See `NodeWatcher`."""
+        self.fleet.node_ended(node)
+        if error is not None:
+            self._judge_end(node, error)
+        if node not in self.lost:
+            self._start_later(node)
+
+    def _judge_end(self, node: NodeId, error: DEngineError) -> None:
+        if isinstance(error, CorruptionError) and node in self.damaged:
+            self.trace.count("node found its damage")
+            self.lost[node] = True
+        elif isinstance(error, DiskError | DiskFullError) and node in self.troubled:
+            self.trace.count("node stopped for its disk")
+            if self._rng.random() < 0.5:
+                self.nodes[node].disk.lose_power()
+                self.nodes[node].record.oracle.power_lost()
+        elif not (isinstance(error, IdentityError) and node in self.damaged):
+            raise InvariantBroken("I13", f"node {node} stops for no reason: {type(error).__name__}: {error}")
+
+    def _died(self, node: NodeId) -> None:
+        self.trace.count("crash: in a disk operation")
+        if self.dies_by_power.get(node):
+            self.nodes[node].lose_power()
+        else:
+            self.nodes[node].kill()
+
+    def _start_later(self, node: NodeId) -> None:
+        self.events.after(between(self._rng, MILLISECOND, 2 * SECOND), self._start, node)
+
+    def _start(self, node: NodeId) -> None:
+        machine = self.nodes[node]
+        if not machine.alive and not self._down.get(node) and node not in self.lost:
+            machine.start()
+
+    # --- phase one -------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Everything starts, faults are planned."""
+        for node in self.ids:
+            self.events.after(self._rng.randrange(20 * MILLISECOND), self._start, node)
+        self.fleet.begin()
+        for number, planned in enumerate(self.script.faults):
+            self.events.at(planned.at, self._inject, number, planned)
+
+    def _inject(self, number: int, planned: PlannedFault) -> None:
+        if self.healing:
+            return
+        try:
+            undo = FAULTS[planned.name](self, Random(planned.seed))
+        except NotNow:
+            self.trace.counters[f"no place for {planned.name}"] += 1
+            return
+        self.trace.count(f"fault: {planned.name}")
+        self.trace.note(self.events.now, 0, "fault", number, f"fault {planned.name} for {planned.duration / 1e9:.3f} s")
+        self._undos[number] = undo
+        self.events.after(planned.duration, self._undo, number)
+
+    def _undo(self, number: int) -> None:
+        undo = self._undos.pop(number, None)
+        if undo is not None:
+            self.trace.note(self.events.now, 0, "undo", number, f"fault {self.script.faults[number].name} is over")
+            undo()
+
+    # --- phase two -------------------------------------------------------------------------------------------------------
+
+    def heal(self) -> None:
+        """No fault any more, and none will come."""
+        self.healing = True
+        self.fleet.stop()
+        self.trace.note(self.events.now, 0, "heal", 0, "all faults are over")
+        for number in sorted(self._undos):
+            self._undo(number)
+        self.fabric.heal()
+        for node, machine in self.nodes.items():
+            machine.disk.trouble = DiskTrouble()
+            machine.held_up = 0
+            machine.go_on()
+            machine.disk.timing.sync = self.script.features.sync
+            self._down[node] = 0
+            self._start_later(node)
