@@ -18,7 +18,9 @@ leader to be loyal to.
 
 *One vote a term, to an up-to-date log.* The vote is durable before the answer leaves, and a candidate's own vote
 counts once it is durable. Whoever asks gets an answer even if this node does not know that it is a voter: its log may
-be the one that lacks the entry that made it one (4.2.1). It does not campaign before it knows.
+be the one that lacks the entry that made it one (4.2.1). It does not campaign before it knows. A node that was removed
+still campaigns until it knows that its removal is committed, without counting itself: its log may be the only one that
+holds the entry, and longer than that of everybody whose vote the others need (4.2.2).
 
 *Check-quorum.* A leader that has not heard from a majority for a maximum election time-out stops leading, so that its
 clients look elsewhere and it does not hold loyal followers of a minority for ever.
@@ -30,7 +32,7 @@ pending gives its leadership away or up; nobody campaigns before a write has com
 from d_engine.format.ids import NOBODY, Nanoseconds, NodeId
 from d_engine.format.messages import VoteRequest, VoteResponse
 from d_engine.raft.changes import Changes
-from d_engine.raft.quorum import Ballot
+from d_engine.raft.quorum import Ballot, Electorate
 from d_engine.raft.state import Leading, RaftState
 from d_engine.raft.transfer import Transfer
 
@@ -74,13 +76,11 @@ class Election:
             self._changes.settle(now)
 
     def _can_campaign(self, now: Nanoseconds) -> bool:
-        state = self._state
-        return (
-            state.leading is None
-            and state.configuration.is_voter(state.node_id)
-            and state.node_id in state.electorate.bound
-            and not state.durability.is_stalled(now, state.settings.election_min_ns)
-        )
+        state, log = self._state, self._state.log
+        if state.leading is not None or state.durability.is_stalled(now, state.settings.election_min_ns):
+            return False
+        committed = log.configuration_at(log.commit_index)
+        return state.node_id in state.electorate.bound or state.node_id in Electorate(committed).bound
 
     # --- asking ------------------------------------------------------------------------------------------------------
 
