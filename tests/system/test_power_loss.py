@@ -106,7 +106,7 @@ def test_no_acknowledged_write_is_lost_when_all_nodes_lose_power(mount: LossyMou
         cluster.start()
         await cluster.wait_leader()
         for node in cluster.nodes.values():
-            async with connect(node.address, request_timeout=20.0) as client:
+            async with connect(node.address, discover=False, request_timeout=20.0) as client:
                 assert await workload.verify(client) == (0, 0)
 
     lost = 0

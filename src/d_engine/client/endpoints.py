@@ -20,17 +20,19 @@ def parse_endpoints(endpoints: str | Iterable[str]) -> list[str]:
 
 
 class Endpoints:
-    """The addresses that were given, and those of the members as far as a node has told."""
+    """The addresses that were given, and, if it is to discover them, those of the members as far as a node has told."""
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: Sequence[str], discover: bool = True) -> None:
         self.leader: NodeId = NOBODY
+        self._discover = discover
         self._given = list(addresses)
         self._members: dict[NodeId, str] = {}
         self._failures: dict[str, tuple[float, DEngineError]] = {}
 
     def learn(self, members: Sequence[MemberInfo]) -> None:
         """Replace what is known of the members."""
-        self._members = {member.id: member.address for member in members if member.address}
+        if self._discover:
+            self._members = {member.id: member.address for member in members if member.address}
 
     @property
     def leader_address(self) -> str | None:

@@ -159,13 +159,13 @@ class Connecting:
 
     def __init__(
         self,
-        addresses: list[str],
+        endpoints: Endpoints,
         timeout: float,
         connect_timeout: float,
         cluster_id: ClusterId,
         limits: tuple[int, int, int],
     ) -> None:
-        self._addresses = addresses
+        self._endpoints = endpoints
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._cluster_id = cluster_id
@@ -190,7 +190,7 @@ class Connecting:
 
     async def _open(self) -> RemoteClient:
         loop = asyncio.get_running_loop()
-        dispatcher = Dispatcher(loop, Endpoints(self._addresses), self._cluster_id)
+        dispatcher = Dispatcher(loop, self._endpoints, self._cluster_id)
         try:
             await dispatcher.connect(self._connect_timeout)
         except BaseException:
@@ -205,6 +205,7 @@ def connect(
     *,
     request_timeout: float = DEFAULT_TIMEOUT_SECONDS,
     connect_timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    discover: bool = True,
     cluster_id: ClusterId = 0,
     max_pending_writes: int = MAX_PENDING_WRITES,
     max_key_bytes: int = MAX_KEY_BYTES,
@@ -214,9 +215,11 @@ def connect(
     One that answers is enough; it tells about the others.
 
     `request_timeout` is the usual time-out of an operation, `connect_timeout` how long to look for the first node,
-    both in seconds. `cluster_id` insists on one cluster (0: whichever answers first). At most `max_pending_writes`
-    writes may wait; the limits of keys and values should be those of the cluster. Raises `UnavailableError`, which
-    names what was tried, if no node answers; `ConfigError` for what is no address.
+    both in seconds. With `discover` the client finds the other members and goes to the leader where that is faster;
+    without, it talks to the endpoints given and to nobody else (every node serves everything). `cluster_id` insists
+    on one cluster (0: whichever answers first). At most `max_pending_writes` writes may wait; the limits of keys and
+    values should be those of the cluster. Raises `UnavailableError`, which names what was tried, if no node answers;
+    `ConfigError` for what is no address.
 
     Example::
 
@@ -226,4 +229,5 @@ def connect(
     check_timeout(request_timeout)
     check_timeout(connect_timeout)
     limits = (max_pending_writes, max_key_bytes, max_value_bytes)
-    return Connecting(parse_endpoints(endpoints), request_timeout, connect_timeout, cluster_id, limits)
+    found = Endpoints(parse_endpoints(endpoints), discover)
+    return Connecting(found, request_timeout, connect_timeout, cluster_id, limits)

@@ -150,20 +150,20 @@ class LocalCluster:
             raise UnavailableError(f"no leader within {timeout:g} s ({reason})\n{words}") from None
 
     async def _leads(self, node: ServerProcess) -> bool:
-        async with connect(node.address, connect_timeout=1.0, request_timeout=1.0) as client:
+        async with connect(node.address, discover=False, connect_timeout=1.0, request_timeout=1.0) as client:
             status = await client.status()
         return status.role == "leader" and status.leader_ready
 
     async def wait_caught_up(self, node_id: NodeId, timeout: float = 30.0) -> None:
         """Wait until the node has applied what was committed when the wait began."""
         leader = self.nodes[await self.wait_leader(timeout)]
-        async with connect(leader.address) as client:
+        async with connect(leader.address, discover=False) as client:
             target = (await client.status()).commit_index
         async with (
             asyncio.timeout(timeout),
-            connect(self.nodes[node_id].address, connect_timeout=timeout) as client,
+            connect(self.nodes[node_id].address, discover=False, connect_timeout=timeout) as client,
         ):
-            while (await client.status(timeout=timeout)).applied_index < target:
+            while (await client.status(timeout=timeout)).applied_index < target:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_POLL_SECONDS)
 
     def __enter__(self) -> "LocalCluster":

@@ -1,0 +1,224 @@
+"""The engine inside a process: one node, nothing configured."""
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from d_engine import EmbeddedEngine, EngineConfig
+from d_engine.format.errors import (
+    ConfigError,
+    CorruptionError,
+    EngineStoppedError,
+    ForkedError,
+    InvalidRequestError,
+    OutcomeUnknownError,
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+async def test_it_elects_itself_and_serves(data: Path) -> None:
+    async with EmbeddedEngine(data) as engine:
+        assert engine.is_leader
+        assert engine.leader is not None
+        written = await engine.client.put("greeting", "hello")
+        assert written.revision == 1
+        assert await engine.client.get("greeting") == b"hello"
+        assert await engine.client.get("absent") is None
+
+
+async def test_what_was_acknowledged_is_there_after_a_restart(data: Path) -> None:
+    async with EmbeddedEngine(data) as engine:
+        for number in range(50):
+            await engine.client.put(f"key {number}", f"value {number}")
+    async with EmbeddedEngine(data) as engine:
+        values = await engine.client.get_multi([f"key {number}" for number in range(50)])
+        assert values == [b"value %d" % number for number in range(50)]
+
+
+async def test_every_operation_of_the_interface(data: Path) -> None:
+    async with EmbeddedEngine(data) as engine:
+        client = engine.client
+        first = await client.put(b"", b"")
+        assert (await client.get_entry("")) is not None
+        replaced = await client.put("", "two", previous=True)
+        assert replaced.revision == first.revision + 1
+        assert replaced.previous is not None
+        assert replaced.previous.value == b""
+        assert await client.compare_and_swap("lock", None, "me")
+        assert not await client.compare_and_swap("lock", None, "you")
+        assert await client.compare_and_swap("lock", "me", "you")
+        entry = await client.get_entry("lock")
+        assert entry is not None
+        assert (entry.value, entry.version) == (b"you", 2)
+        assert entry.mod_revision > entry.create_revision
+        assert (await client.delete("lock")).deleted
+        assert not (await client.delete("lock")).deleted
+        await client.put("dir/b", "2")
+        await client.put("dir/a", "1")
+        scan = await client.scan_prefix("dir/")
+        assert [(item.key, item.value) for item in scan.items] == [(b"dir/a", b"1"), (b"dir/b", b"2")]
+        assert await client.get_multi(["dir/b", "none", "dir/b"]) == [b"2", None, b"2"]
+        status = await client.status()
+        assert (status.role, status.leader_ready, status.revision) == ("leader", True, scan.revision)
+        assert [member.id for member in await client.members()] == [1]
+        leader = await client.leader()
+        assert leader is not None
+        assert leader.leader_id == 1
+
+
+async def test_local_reads_see_acknowledged_writes(data: Path) -> None:
+    async with EmbeddedEngine(data) as engine:
+        written = await engine.client.put("k", "v")
+        assert await engine.client.get("k", consistency="eventual", min_revision=written.revision) == b"v"
+        assert await engine.client.get("k", consistency="lease") == b"v"
+        entry = await engine.client.get_entry("k", consistency="eventual")
+        assert entry is not None
+        assert entry.mod_revision == written.revision
+
+
+async def test_eventual_reads_do_not_suspend_but_let_others_run(data: Path) -> None:
+    async with EmbeddedEngine(data) as engine:
+        await engine.client.put("k", "v")
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counter = asyncio.create_task(count_turns())
+        for _ in range(100):
+            await engine.client.get("k", consistency="eventual")
+        assert turns == 0
+        for _ in range(2000):
+            await engine.client.get("k", consistency="eventual")
+        assert 5 <= turns <= 20
+        counter.cancel()
+
+
+async def test_too_large_keys_and_values_are_refused_before_anything_is_written(data: Path) -> None:
+    async with EmbeddedEngine(data) as engine:
+        with pytest.raises(InvalidRequestError, match="1024"):
+            await engine.client.put(b"k" * 1025, b"v")
+        with pytest.raises(InvalidRequestError, match="1048576"):
+            await engine.client.put(b"k", b"v" * (1024 * 1024 + 1))
+        written = await engine.client.put(b"k" * 1024, b"v" * 1024 * 1024)
+        assert written.revision == 1
+
+
+async def test_two_loops_share_one_engine(data: Path) -> None:
+    async with EmbeddedEngine(data) as engine:
+
+        def other_thread() -> None:
+            async def write() -> None:
+                await asyncio.gather(*(engine.client.put(f"other {number}", "x") for number in range(100)))
+
+            asyncio.run(write())
+
+        thread = threading.Thread(target=other_thread)
+        thread.start()
+        await asyncio.gather(*(engine.client.put(f"this {number}", "x") for number in range(100)))
+        await asyncio.to_thread(thread.join)
+        assert (await engine.client.status()).revision == 200
+
+
+async def test_a_loop_that_went_away_takes_its_results_with_it_and_nothing_else(data: Path) -> None:
+    async with EmbeddedEngine(data) as engine:
+
+        def hasty() -> None:
+            async def write_and_leave() -> None:
+                task = asyncio.ensure_future(engine.client.put("hasty", "x"))
+                await asyncio.sleep(0)
+                task.cancel()
+
+            asyncio.run(write_and_leave())
+
+        for _ in range(5):
+            await asyncio.to_thread(hasty)
+        await engine.client.put("steady", "x")
+        assert await engine.client.get("steady") == b"x"
+
+
+async def test_a_stopped_engine_says_so(data: Path) -> None:
+    engine = EmbeddedEngine(data)
+    with pytest.raises(EngineStoppedError):
+        _ = engine.client
+    async with engine:
+        client = engine.client
+    with pytest.raises(EngineStoppedError):
+        await client.put("k", "v")
+    with pytest.raises(EngineStoppedError):
+        await client.get("k", consistency="eventual")
+    await engine.stop()
+    assert engine.failed is None
+
+
+async def test_whoever_waits_when_the_engine_dies_gets_an_answer(data: Path) -> None:
+    engine = EmbeddedEngine(data)
+    await engine.start()
+    await engine.wait_ready()
+    writes = [asyncio.ensure_future(engine.client.put(f"k{number}", "v")) for number in range(100)]
+    await asyncio.sleep(0)
+    died = CorruptionError("the test says so")
+    engine.node.thread.loop.call_soon_threadsafe(engine.node.core.replica.fail, died)
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert all(
+        not isinstance(outcome, BaseException)
+        or isinstance(outcome, OutcomeUnknownError | EngineStoppedError)
+        for outcome in outcomes
+    )
+    with pytest.raises(EngineStoppedError, match="the test says so"):
+        await engine.client.put("k", "v")
+    await engine.stop()
+    assert engine.failed is died
+
+
+async def test_a_forked_child_is_told_to_start_its_own(data: Path) -> None:
+    async with EmbeddedEngine(data) as engine:
+        await engine.client.put("k", "v")
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                engine.client.get("k", consistency="eventual").send(None)
+            except ForkedError:
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert await engine.client.get("k") == b"v"
+
+
+def test_an_engine_needs_a_directory_or_a_configuration() -> None:
+    with pytest.raises(ConfigError, match="data directory"):
+        EmbeddedEngine()
+
+
+async def test_a_configuration_may_be_an_object_or_a_file(data: Path, tmp_path: Path) -> None:
+    async with EmbeddedEngine(config=EngineConfig.single_node(data)) as engine:
+        await engine.client.put("k", "v")
+    file = tmp_path / "engine.toml"
+    file.write_text(f'[node]\ndata_dir = "{data}"\n')
+    async with EmbeddedEngine(config=file) as engine:
+        assert await engine.client.get("k") == b"v"
+    async with EmbeddedEngine(tmp_path / "elsewhere", config=file) as engine:
+        assert await engine.client.get("k") is None
+
+
+async def test_leader_changes_and_members_can_be_followed(data: Path) -> None:
+    async with EmbeddedEngine(data) as engine:
+        async for leader in engine.leader_changes():
+            assert leader is not None
+            break
+        members = await engine.membership_changes().wait_for(lambda members: members is not None)
+        assert members is not None
+        assert "leader" in repr(engine)
