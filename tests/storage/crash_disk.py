@@ -1,12 +1,13 @@
 """A disk in memory that forgets what was not synced, page by page and name by name, in any order.
 
 A file is what a crash keeps (`durable`) and what a reader sees (`current`). A crash draws, for each 512-byte sector
-that differs, which of the two survives; pages are torn that way too. Directory entries are drawn name by name. It is
-deliberately worse than real file systems: what survives it survives them.
+that differs, which of the two survives; pages are torn that way too. Directory entries are drawn name by name. A sync
+writes the pages that are dirty, and a sync that fails leaves them clean all the same: they are read as written, and no
+later sync writes them. It is deliberately worse than real file systems: what survives it survives them.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 
 from d_engine.format.errors import DEngineError, DiskError, DiskFullError
@@ -24,6 +25,7 @@ from d_engine.storage.disk import (
 )
 
 SECTOR = 512
+PAGE = 4096
 
 
 @dataclass
@@ -32,7 +34,29 @@ class File:
 
     current: bytearray = field(default_factory=bytearray)
     durable: bytes = b""
+    dirty: set[int] = field(default_factory=set)
     poisoned: bool = False
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.resize(max(len(self.current), offset + len(data)))
+        self.current[offset : offset + len(data)] = data
+        self.dirty.update(range(offset // PAGE, (offset + len(data) + PAGE - 1) // PAGE))
+
+    def resize(self, size: int) -> None:
+        first, last = sorted((size, len(self.current)))
+        self.dirty.update(range(first // PAGE, last // PAGE + 1))
+        self.current[size:] = bytes(max(size - len(self.current), 0))
+
+    def sync(self) -> None:
+        pages = bytearray(self.durable.ljust(len(self.current), b"\0")[: len(self.current)])
+        for page in sorted(self.dirty):
+            pages[page * PAGE : (page + 1) * PAGE] = self.current[page * PAGE : (page + 1) * PAGE]
+        self.durable = bytes(pages)
+        self.dirty.clear()
+
+    def copy(self) -> "File":
+        """As another process sees it."""
+        return File(bytearray(self.current), self.durable, set(self.dirty))
 
     def after_crash(self, random: Random) -> "File":
         """Each sector is as synced or as written last, and so is the size."""
@@ -41,9 +65,9 @@ class File:
         old, new = self.durable.ljust(longest, b"\0"), bytes(self.current).ljust(longest, b"\0")
         sectors = bytearray()
         whole_pages = random.random() < 0.5
-        for page in range(0, longest, 4096):
+        for page in range(0, longest, PAGE):
             choice = random.choice((old, new))
-            for sector in range(page, min(page + 4096, longest), SECTOR):
+            for sector in range(page, min(page + PAGE, longest), SECTOR):
                 if not whole_pages:
                     choice = random.choice((old, new))
                 sectors += choice[sector : sector + SECTOR]
@@ -60,6 +84,7 @@ class CrashDisk:
         self.capacity = capacity
         self.queues: dict[Lane, list[tuple[Sequence[DiskOperation], DiskDone]]] = {lane: [] for lane in Lane}
         self.performed: list[DiskOperation] = []
+        self.asked: list[int] = []
         self.refuse: Callable[[DiskOperation], DEngineError | None] = lambda operation: None
 
     # --- the port ------------------------------------------------------------------------------------------------
@@ -71,6 +96,7 @@ class CrashDisk:
         return len(self._file(name).current)
 
     def read(self, name: str, offset: int, size: int) -> bytes:
+        self.asked.append(size)
         return bytes(self._file(name).current[offset : offset + size])
 
     def run(self, operations: Sequence[DiskOperation]) -> None:
@@ -115,7 +141,7 @@ class CrashDisk:
     def killed(self) -> "CrashDisk":
         """What the next process finds when only the process died: the page cache is still there."""
         survivor = CrashDisk(self.capacity)
-        copies = {id(file): replace(file, current=bytearray(file.current)) for file in self._all_files()}
+        copies = {id(file): file.copy() for file in (*self.names.values(), *self.durable_names.values())}
         survivor.names = {name: copies[id(file)] for name, file in self.names.items()}
         survivor.durable_names = {name: copies[id(file)] for name, file in self.durable_names.items()}
         return survivor
@@ -137,9 +163,6 @@ class CrashDisk:
 
     # --- operations ----------------------------------------------------------------------------------------------
 
-    def _all_files(self) -> list[File]:
-        return [*self.names.values(), *self.durable_names.values()]
-
     def _file(self, name: str) -> File:
         if name not in self.names:
             raise DiskError(f"{name} does not exist")
@@ -150,7 +173,9 @@ class CrashDisk:
         error = self.refuse(operation)
         if error is not None:
             if isinstance(operation, SyncFile) and isinstance(error, DiskError):
-                self._file(operation.name).poisoned = True
+                file = self._file(operation.name)
+                file.poisoned = True
+                file.dirty.clear()
             raise error
         match operation:
             case CreateFile(name, size):
@@ -159,8 +184,7 @@ class CrashDisk:
             case WriteFile(name, offset, parts):
                 self._write(name, offset, b"".join(parts))
             case SyncFile(name):
-                file = self._writable(name)
-                file.durable = bytes(file.current)
+                self._writable(name).sync()
             case SyncDirectory():
                 self.durable_names = dict(self.names)
             case RenameFile(old, new):
@@ -169,8 +193,7 @@ class CrashDisk:
             case RemoveFile(name):
                 self.names.pop(name, None)
             case TruncateFile(name, size):
-                file = self._writable(name)
-                file.current[size:] = bytes(max(size - len(file.current), 0))
+                self._writable(name).resize(size)
 
     def _writable(self, name: str) -> File:
         file = self._file(name)
@@ -184,10 +207,9 @@ class CrashDisk:
         try:
             self._reserve(max(growth, 0))
         except DiskFullError:
-            file.current[offset:] = data[: len(data) // 2]
+            file.write(offset, data[: len(data) // 2])
             raise
-        file.current[len(file.current) : offset] = bytes(max(offset - len(file.current), 0))
-        file.current[offset : offset + len(data)] = data
+        file.write(offset, data)
 
     def _reserve(self, growth: int) -> None:
         used = sum(len(file.current) for file in self.names.values())

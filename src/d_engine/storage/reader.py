@@ -96,9 +96,9 @@ def read_entries(
     entries: list[Entry] = []
     last = min(last, segment.first_index + len(segment.offsets) - 1)
     for index in range(first, last + 1):
-        entry = reader.entry_at(segment.offsets[index - segment.first_index], index)
-        max_bytes -= entry.size
-        if entries and max_bytes < 0:
+        if entries and max_bytes <= 0:
             break
+        entry = reader.entry_at(segment.offsets[index - segment.first_index], index)
         entries.append(entry)
+        max_bytes -= entry.size
     return entries

@@ -129,7 +129,7 @@ class Recovery:
         operations: list[DiskOperation] = []
         if reader.size != segment.size:
             # Only cutting back a write for which there was no room shortens a file, to the end of a record.
-            if reader.size != end:
+            if reader.size != end or segment.empty:
                 raise CorruptionError(f"{name} has {reader.size} bytes instead of {segment.size}")
             operations.append(TruncateFile(name, segment.size))
         if not segment.empty:
@@ -141,15 +141,16 @@ class Recovery:
         return (*operations, SyncFile(name))
 
     def _tidy(self, unused: Sequence[Segment]) -> Sequence[DiskOperation]:
-        """Keep one spare segment, made durable again; remove others, the newest first, and what was unfinished."""
+        """Keep one spare segment, made durable again; remove others, the newest first, and what was unfinished. An
+        active segment that is empty may have to be replaced and then has no other behind it."""
         operations: list[DiskOperation] = [RemoveFile(UNFINISHED_NAME)]
-        for segment in reversed(unused[1:]):
+        kept = 0 if self.segments.active.empty else 1
+        for segment in reversed(unused[kept:]):
             operations += (RemoveFile(segment.name), SyncDirectory())
-        if unused:
+        if unused[:kept]:
             self.spare = unused[0]
             header = encode_segment_header(self.spare)
-            size = TruncateFile(self.spare.name, self.spare.size)
-            operations += (size, WriteFile(self.spare.name, 0, (header,)), SyncFile(self.spare.name))
+            operations += (WriteFile(self.spare.name, 0, (header,)), SyncFile(self.spare.name))
         return (*operations, SyncDirectory())
 
     def _check_complete(self, oldest: str) -> None:
@@ -262,9 +263,6 @@ def _segments(disk: Disk) -> list[Segment]:
 
 def _unused(disk: Disk, segment: Segment) -> bool:
     reader = SegmentReader(disk, segment, disk.size(segment.name))
-    if reader.end_of_data(HEADER_BYTES) > HEADER_BYTES:
+    if reader.size != segment.size:
         return False
-    # Cutting back the first write, for which there was no room, leaves the header alone.
-    if reader.size not in (segment.size, HEADER_BYTES):
-        raise CorruptionError(f"{segment.name} has {reader.size} bytes instead of {segment.size}")
-    return True
+    return reader.end_of_data(HEADER_BYTES) == HEADER_BYTES

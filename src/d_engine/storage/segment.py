@@ -87,6 +87,10 @@ class Segment:
         """True until the first record."""
         return self.end == HEADER_BYTES
 
+    def abandon(self) -> None:
+        """It has no room for anything; another of its number will take its place."""
+        self.size = HEADER_BYTES
+
 
 def encode_segment_header(segment: Segment) -> bytes:
     """What stands at the beginning of the file."""

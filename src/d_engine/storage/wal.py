@@ -31,7 +31,16 @@ from d_engine.storage.batch import (
     entry_record,
     hard_state_record,
 )
-from d_engine.storage.disk import Disk, Lane, SyncFile, TruncateFile, WriteFile
+from d_engine.storage.disk import (
+    Disk,
+    DiskOperation,
+    Lane,
+    RemoveFile,
+    SyncDirectory,
+    SyncFile,
+    TruncateFile,
+    WriteFile,
+)
 from d_engine.storage.outline import Outline
 from d_engine.storage.reader import read_entries
 from d_engine.storage.records import Head, RecordType
@@ -146,7 +155,7 @@ class WalStorage:
         """While `full`: look whether there is room again. Harmless at any time."""
         self._write()
         active = self._written.segments.active
-        if self._listeners is not None and 2 * active.end >= active.size:
+        if self._listeners is not None and not active.empty and 2 * active.end >= active.size:
             self._spare.make(active.number + 1, 0, self._on_spare)
 
     def read(self, first: LogIndex, max_bytes: int) -> Sequence[Entry]:
@@ -224,11 +233,15 @@ class WalStorage:
         """There was no room: remove what may have been written of the batch before anything else is tried."""
         active = self._written.segments.active
         self._pending.extendleft(reversed(batch.items))
-        operations = (
+        operations: tuple[DiskOperation, ...] = (
             TruncateFile(active.name, batch.start),
             TruncateFile(active.name, active.size),
             SyncFile(active.name),
         )
+        if active.empty:
+            # If a crash left only its header, recovery would take it for a segment that has lost its records.
+            operations = (RemoveFile(active.name), SyncDirectory())
+            active.abandon()
         self._disk.submit(Lane.LOG, operations, self._on_cut_back)
 
     def _on_cut_back(self, error: DEngineError | None) -> None:
@@ -256,7 +269,8 @@ class WalStorage:
             self._fail(error)
             return
         self._tell_full()
-        self._write()
+        if error is None:
+            self._write()
 
     def _on_removed(self, error: DEngineError | None) -> None:
         if error is not None and not isinstance(error, DiskFullError):
