@@ -57,6 +57,8 @@ class Sample:
     max_us: float
     cpu_us: dict[str, float]
     """CPU microseconds per operation, by process ("load" is the one that makes the load); may be empty."""
+    disturbance: float = 0.0
+    """The share of the machine's CPU time that went to others meanwhile, or to nobody because the host took it."""
 
     @property
     def rate(self) -> float:

@@ -9,6 +9,7 @@ import asyncio
 import random
 from array import array
 from collections.abc import Awaitable, Callable, Iterator
+from functools import cache
 from itertools import cycle, islice
 from math import ceil
 from time import perf_counter, perf_counter_ns, process_time
@@ -25,6 +26,7 @@ _FILL_TASKS = 500
 VALUE = random.Random(256).randbytes(VALUE_BYTES)
 
 
+@cache
 def known_keys() -> list[bytes]:
     """The keys of overwrites and gets, in random order, the same in every process."""
     keys = [number.to_bytes(KEY_BYTES, "big") for number in range(KEY_COUNT)]

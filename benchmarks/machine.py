@@ -92,6 +92,43 @@ def _measure_round_trip(seconds: float) -> Sample:
     return summary(latencies, len(latencies), elapsed)
 
 
+# --- who uses it ---
+
+
+class Usage:
+    """From its making to `disturbance`: the share of all processors' time that processes outside of our process group
+    have used, or the host has taken."""
+
+    def __init__(self) -> None:
+        self._start = perf_counter()
+        self._busy = _busy_seconds()
+        self._own = _own_seconds()
+
+    def disturbance(self) -> float:
+        """0 on a machine that is ours alone."""
+        available = (perf_counter() - self._start) * (os.cpu_count() or 1)
+        others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
+        return min(1.0, max(0.0, others / available))
+
+
+def _busy_seconds() -> float:
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    group = os.getpgrp()
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended since
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 # --- its name --------------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ def markdown(results: Results, machine: Mapping[str, str]) -> str:
     parts = [
         f"{machine['cpu']}, {machine['memory']}; Linux {machine['kernel']}; {machine['python']}; "
         f"{machine['filesystem']}; commit {machine['commit']}; load before the run {machine['load']}. "
-        f"Medians of {rounds} round{'s' if rounds > 1 else ''}. Latencies p50 / p99.",
+        f"Medians of {rounds} round{'s' if rounds > 1 else ''}. Latencies p50 / p99. {disturbance(results)}",
     ]
     subjects = list(dict.fromkeys(case.subject for case in results if case.subject != "machine"))
     if subjects:
@@ -85,6 +85,15 @@ def ratio(samples: Sequence[Sample], others: Sequence[Sample]) -> str:
     if not pairs:
         return "–"
     return f"{median(one.rate / other.rate for one, other in pairs):.0%}"
+
+
+def disturbance(results: Results) -> str:
+    """How much others were in the way."""
+    shares = [sample.disturbance for samples in results.values() for sample in samples]
+    return (
+        f"Others used {median(shares):.0%} of the processors' time during the median run,"
+        f" {max(shares):.0%} during the worst."
+    )
 
 
 def processor(samples: Sequence[Sample]) -> str:
