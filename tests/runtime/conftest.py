@@ -1,6 +1,7 @@
 """Every loop that a test may run on, and a way to run a coroutine on it without touching the process."""
 
 import asyncio
+import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -17,9 +18,13 @@ def run(request: pytest.FixtureRequest) -> Run:
     def run_coroutine(work: Coroutine[Any, Any, None]) -> None:
         unhandled: list[dict[str, Any]] = []
         factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.SelectorEventLoop
-        with asyncio.Runner(loop_factory=factory) as runner:
+        with warnings.catch_warnings(), asyncio.Runner(loop_factory=factory) as runner:
             runner.get_loop().set_exception_handler(lambda loop, context: unhandled.append(context))
-            runner.run(work)
+            try:
+                runner.run(work)
+            except BaseException:
+                warnings.simplefilter("ignore")  # what the failed test left open is not the news
+                raise
         assert not unhandled
 
     return run_coroutine

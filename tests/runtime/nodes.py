@@ -20,7 +20,7 @@ CLUSTER = 77
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     """Let the loop run until the condition holds. The limit is for tests that fail."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for is on the other side of a socket
+        while not condition():
             await asyncio.sleep(0.001)
 
 

@@ -247,14 +247,12 @@ class PeerNetwork:
 
     def _give_up(self, link: _Link, why: str) -> None:
         reason = UnavailableError(f"the connections with node {link.peer} were dropped: {why}")
-        for channel in _SEND_LIMITS:
-            for group in (link.accepted, link.dialled):
-                if connection := group.get(channel):
-                    connection.abort(reason)
-        for channel in _SEND_LIMITS:
-            for group in (link.accepted, link.dialled):
-                if connection := group.pop(channel, None):
-                    self.detach(link, channel, connection, reason)
+        gone = [*link.dialled.items(), *link.accepted.items()]
+        link.dialled.clear()
+        link.accepted.clear()
+        for channel, connection in gone:
+            self.detach(link, channel, connection, reason)
+            connection.abort(reason)
         link.unanswered = 0
 
     def _note_unanswered(self, link: _Link) -> None:

@@ -52,9 +52,10 @@ class EngineThread:
         self._thread: threading.Thread | None = None
         self._main: asyncio.Task[None] | None = None
         self._stopping = False
+        self._closing = False
         self._ended = False
         self._on_end: dict[OnEnd, None] = {}
-        self._waiting: dict[Future[Any], None] = {}
+        self._waiting: dict[Future[Any], Coroutine[Any, Any, Any] | None] = {}  # None: a task runs it
 
     # --- from any thread -----------------------------------------------------------------------------------------
 
@@ -91,6 +92,8 @@ class EngineThread:
     def stop(self) -> None:
         """Cancel `main`, which cleans up after itself. Returns at once; harmless when repeated."""
         self._guard.check()
+        if self._thread is None:
+            return
         try:
             self.loop.call_soon_threadsafe(self._cancel)
         except RuntimeError:
@@ -115,7 +118,7 @@ class EngineThread:
             raise
         future: Future[_T] = Future()
         with self._lock:
-            self._waiting[future] = None
+            self._waiting[future] = work
         try:
             self.loop.call_soon_threadsafe(self._begin, work, future)
         except RuntimeError:  # the loop has been closed since
@@ -169,6 +172,7 @@ class EngineThread:
             pass
         except BaseException as error:
             self.fail(error)
+        self._closing = True
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in others:
             task.cancel()
@@ -202,7 +206,10 @@ class EngineThread:
         if future.cancelled():
             work.close()
             self._forget(future)
+        if future.cancelled() or self._closing:  # who still waits is told when the loop is closed
             return
+        with self._lock:
+            self._waiting[future] = None
         task = self.loop.create_task(work)
         task.add_done_callback(lambda task: self._finish(task, future))
         future.add_done_callback(lambda future: self._pass_on_cancel(task, future))
@@ -234,8 +241,10 @@ class EngineThread:
         with self._lock:
             self._ended = True
             callbacks, self._on_end = list(self._on_end), {}
-            waiting, self._waiting = list(self._waiting), {}
-        for future in waiting:
+            waiting, self._waiting = self._waiting, {}
+        for future, work in waiting.items():
+            if work is not None:
+                work.close()
             if future.set_running_or_notify_cancel():
                 future.set_exception(self.stopped_error())
         for callback in callbacks:
