@@ -199,11 +199,16 @@ class DiskOracle:
         self._order.clear()
         self._survivors = None
 
-    def check_recovered(self, before: LogState, log: RecoveredLog) -> None:
-        """Recovery found `log`; `before` is what was durable when it began. Raises `InvariantBroken`."""
-        candidate = before.copy()
+    def recovering(self) -> "Expectation":
+        """Before recovery begins: what it may find."""
+        records = self._order if self._survivors is None else self._survivors
+        return Expectation(self.durable.copy(), tuple(records))
+
+    def check_recovered(self, expected: "Expectation", log: RecoveredLog) -> None:
+        """Recovery found `log`. Raises `InvariantBroken`."""
+        candidate = expected.durable.copy()
         matches = candidate.is_as_recovered(log)
-        for record in self._survivors if self._survivors is not None else self._order:
+        for record in expected.records:
             if matches:
                 break
             record.apply(candidate)
@@ -212,7 +217,7 @@ class DiskOracle:
             raise InvariantBroken(
                 "I5",
                 f"node {self._node} recovers {log.hard_state}, log {log.first_index}..{log.last_index}, runs "
-                f"{log.term_runs}; durable was {before}, and at most {candidate}",
+                f"{log.term_runs}; durable was {expected.durable}, and at most {candidate}",
             )
         if self._survivors is not None:
             # After power loss what is read is what the platter holds.
@@ -225,3 +230,11 @@ class DiskOracle:
                 f"node {self._node} recovers {log.hard_state}, log ..{log.last_index}, but on the platter is "
                 f"{self.durable}: what it read from the cache was not made durable",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What is durable, and of what records any beginning may be there too."""
+
+    durable: LogState
+    records: tuple[Record, ...]

@@ -35,6 +35,10 @@ from d_engine.testing.sim.violations import InvariantBroken
 from d_engine.testing.sim.watched import Ledger, WatchedMachine, WatchedStorage
 
 
+TIMER_BITS = 32
+"""Who draws more bits wants a number that nobody else draws; who draws fewer, a timer."""
+
+
 @dataclass(slots=True)
 class Surroundings:
     """What all nodes share."""
@@ -46,6 +50,7 @@ class Surroundings:
     ledger: Ledger
     make_storage: Callable[[SimDisk, int], LogStorage]
     make_machine: Callable[[], StateMachine]
+    watcher: "NodeWatcher"
     turn_delay: Nanoseconds = 0
 
 
@@ -99,7 +104,8 @@ class _Host:
             process.replica.wake()
 
     def random_bits(self, count: int) -> int:
-        return self._node.rng.getrandbits(count)
+        rng = self._node.timer_rng if count <= TIMER_BITS else self._node.rng
+        return rng.getrandbits(count)
 
 
 class _Port(SimNetwork):
@@ -132,15 +138,15 @@ class SimNode:
     """A machine. It is the network's `Endpoint` and the replica's listener, too."""
 
     def __init__(
-        self, node: NodeId, shared: Surroundings, rng: Random, clocks: MachineClocks, settings: ReplicaSettings
+        self, node: NodeId, shared: Surroundings, rngs: tuple[Random, Random], clocks: MachineClocks, settings: ReplicaSettings
     ) -> None:
+        """The second generator is for what draws few bits: timers."""
         self.id = node
         self.shared = shared
-        self.rng = rng
+        self.rng, self.timer_rng = rngs
         self.clocks = clocks
         self.settings = settings
         self.disk: SimDisk
-        self.watcher: NodeWatcher
         self.record: NodeRecord = shared.safety.add(node)
         self.process: Process | None = None
         self.life = 0
@@ -170,17 +176,17 @@ class SimNode:
         except ProcessDied:
             shared.trace.count("crash: within recovery")
             self.disk.kill()
-            self.watcher.ended(self.id, None)
+            self.shared.watcher.ended(self.id, None)
             return
         except DEngineError as error:
             self.disk.kill()
             self._note(f"cannot start: {error}")
-            self.watcher.ended(self.id, error)
+            self.shared.watcher.ended(self.id, error)
             return
         self.process = Process(replica, machine, network)
         self._run(replica.start, ())
         shared.fabric.process_started(self.id)
-        self.watcher.started(self.id)
+        self.shared.watcher.started(self.id)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -208,7 +214,7 @@ class SimNode:
         self.held_up = self.skew = 0
         if was_alive:
             self.shared.fabric.process_died(self.id, silently)
-            self.watcher.ended(self.id, None)
+            self.shared.watcher.ended(self.id, None)
 
     # --- events of the process -----------------------------------------------------------------------------------------
 
@@ -353,7 +359,7 @@ class SimNode:
             self._backlog.clear()
             self.disk.kill()
             self.shared.fabric.process_died(self.id, silently=False)
-            self.watcher.ended(self.id, error)
+            self.shared.watcher.ended(self.id, error)
 
     def _note(self, what: str, number: int = 0) -> None:
         self.shared.trace.note(self.shared.events.now, self.id, "node", number, f"{what} {number or ''}")

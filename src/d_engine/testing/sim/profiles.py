@@ -45,7 +45,7 @@ class Profile:
 
     faults: tuple[str, ...]
     sizes: tuple[int, ...] = (1, 2, 3, 3, 3, 4, 5, 5)
-    pauses_ms: tuple[float, ...] = (5.0, 20.0, 100.0)
+    pauses_ms: tuple[float, ...] = (10.0, 50.0, 200.0)
     lease: float = 0.3
     reads: float = 1.0
     max_pending: int = 20

@@ -149,12 +149,12 @@ def _swarm(rng: Random, profile: Profile) -> tuple[str, ...]:
 def _plan(rng: Random, profile: Profile, names: tuple[str, ...]) -> tuple[PlannedFault, ...]:
     if not names:
         return ()
-    gap = rng.choice((0.3, 1.0, 3.0)) * SECOND
+    gap = rng.choice((0.1, 0.4, 1.2)) * SECOND
     planned: list[PlannedFault] = []
     at = 0
     while at < _HORIZON and len(planned) < 1000:
         at += int(rng.expovariate(1.0) * gap)
         name = rng.choice(names)
-        duration = between(rng, 5 * MILLISECOND, 10 * SECOND)
+        duration = between(rng, 5 * MILLISECOND, 6 * SECOND)
         planned.append(PlannedFault(at, name, duration, rng.getrandbits(48)))
     return tuple(planned)

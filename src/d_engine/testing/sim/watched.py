@@ -35,9 +35,9 @@ class WatchedStorage:
 
     def recover(self) -> RecoveredLog:
         oracle = self._record.oracle
-        before = oracle.durable.copy()
+        expected = oracle.recovering()
         log = self._storage.recover()
-        oracle.check_recovered(before, log)
+        oracle.check_recovered(expected, log)
         self._record.log = oracle.durable.copy()
         for _, configuration in log.configurations:
             self._safety.check_succession(self._configuration, configuration)

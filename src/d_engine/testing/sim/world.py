@@ -76,6 +76,7 @@ class World:
             ledger=Ledger(),
             make_storage=lambda disk, seed: WalStorage(disk, seed, features.segment_bytes),
             make_machine=KvStateMachine,
+            watcher=self,
             turn_delay=features.turn_delay,
         )
         self.shared = shared
@@ -100,15 +101,14 @@ class World:
     def _add_node(self, node: NodeId, shared: Surroundings, settings: ReplicaSettings) -> None:
         script, features = self.script, self.script.features
         timers = 0 if features.same_timers else node
-        rng = split(script.seed, script.profile, "node", timers)
+        rngs = (split(script.seed, script.profile, "node", node), split(script.seed, script.profile, "timers", timers))
         shape = split(script.seed, script.profile, "machine", node)
         clocks = MachineClocks(shape.randrange(SECOND, 10**6 * SECOND), shape.randrange(10**9 * SECOND))
         clocks.drift(0, shape.randrange(-features.drift, features.drift + 1))
-        machine = SimNode(node, shared, rng, clocks, settings)
+        machine = SimNode(node, shared, rngs, clocks, settings)
         timing = DiskTiming(20_000, features.sync, features.sync // 2)
         disk_rng = split(script.seed, script.profile, "disk", node)
         machine.disk = SimDisk(self.events, disk_rng, self.trace, node, timing, lambda: self._died(node))
-        machine.watcher = self
         qualities = {other: (self._quality(), self._quality()) for other in self.nodes}
         self.nodes[node] = machine
         self.fabric.add(node, machine, qualities)
