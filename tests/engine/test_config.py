@@ -55,7 +55,6 @@ def test_defaults_are_those_of_the_parts_that_they_are_for() -> None:
     assert replica.election_min_ns == config.raft.election_min_ms * 1_000_000
     assert replica.election_max_ns == config.raft.election_max_ms * 1_000_000
     assert replica.max_pending_writes == config.limits.max_pending_writes
-    assert replica.max_sessions == config.limits.max_sessions
 
 
 def test_shortest_allowed_election_is_allowed_by_the_core() -> None:

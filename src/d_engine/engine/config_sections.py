@@ -67,13 +67,12 @@ class RaftConfig:
 
 @dataclass(frozen=True, slots=True)
 class LimitsConfig:
-    """What is refused before it costs memory. `max_sessions` must be the same on all members."""
+    """What is refused before it costs memory."""
 
     max_key_bytes: int = field(MAX_KEY_BYTES, Whole(1, HIGHEST_KEY_LIMIT))
     max_value_bytes: int = field(MAX_VALUE_BYTES, Whole(1, MAX_COMMAND_BYTES))
     max_pending_writes: int = field(10_000, Whole(1, 10_000_000))
     max_pending_reads: int = field(50_000, Whole(1, 10_000_000))
-    max_sessions: int = field(10_000, Whole(1, 1_000_000))
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,6 @@ def replica_settings(config: EngineConfig, incarnation: Incarnation) -> ReplicaS
         log_cache_bytes=config.storage.log_cache_bytes,
         max_pending_writes=limits.max_pending_writes,
         max_pending_reads=limits.max_pending_reads,
-        max_sessions=limits.max_sessions,
     )
 
 

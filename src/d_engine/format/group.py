@@ -82,6 +82,23 @@ def peek_group(data: bytes | memoryview, offset: int = 0) -> tuple[SessionId, in
     return session, number, count, GROUP_HEADER_BYTES + length
 
 
+def check_group(data: bytes) -> tuple[SessionId, int, int]:
+    """`(session, number, count of commands)` of a group that came from outside. Raises `MalformedError` unless it is
+    exactly one group whose commands decode: what is in the log must decode on every replica."""
+    session, number, count, size = peek_group(data)
+    if size != len(data):
+        raise MalformedError(f"a group has {len(data)} bytes and claims {size}")
+    position = GROUP_HEADER_BYTES
+    unpack = _LENGTH.unpack_from
+    for _ in range(count):
+        if position + COMMAND_OVERHEAD_BYTES > size:
+            raise MalformedError("a group's commands run past its end")
+        position += COMMAND_OVERHEAD_BYTES + unpack(data, position)[0]
+    if position != size:
+        raise MalformedError(f"a group's commands end at {position}, the group at {size}")
+    return session, number, count
+
+
 def decode_group(data: bytes | memoryview, offset: int = 0) -> tuple[Group, int]:
     """The group at `offset`, and the offset behind it. Raises `MalformedError`."""
     session, number, count, size = peek_group(data, offset)

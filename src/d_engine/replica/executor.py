@@ -94,6 +94,7 @@ class Executor:
             self._log_clock.stop(now)
         self._counters.leader_changes += 1
         self._router.leader_changed(state.term, state.leader)
+        self._router.route(now)
         self.listener.leader_changed(state)
 
     def _apply(self, budget: int, now: Nanoseconds) -> int:

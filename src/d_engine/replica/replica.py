@@ -12,11 +12,10 @@ from d_engine.format.configuration import Configuration, Member
 from d_engine.format.errors import (
     DEngineError,
     EngineStoppedError,
-    MalformedError,
     NoLeaderError,
     OverloadedError,
 )
-from d_engine.format.group import encode_open_session, peek_group
+from d_engine.format.group import check_group, encode_open_session
 from d_engine.format.hello import Hello, Refusal
 from d_engine.format.ids import ClusterId, Nanoseconds, NodeId
 from d_engine.format.messages import ChangeRequest, ChangeResponse, Forward, PeerMessage
@@ -136,9 +135,7 @@ class Replica:
     def propose(self, group: bytes, timeout: Nanoseconds, done: GroupDone) -> None:
         """Apply a client's group. Raises `OverloadedError`, `EngineStoppedError` or `MalformedError` (nothing was done);
         `done` gets everything else."""
-        session, number, count, size = peek_group(group)
-        if size != len(group):
-            raise MalformedError(f"a group has {len(group)} bytes and claims {size}")
+        session, number, count = check_group(group)
         if self.error is not None:
             raise stopped(self.error)
         if self.writes.waiting + count > self.settings.max_pending_writes:

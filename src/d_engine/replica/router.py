@@ -5,8 +5,8 @@ All groups that wait when the turn comes are put into as few entries as the size
 
 from collections.abc import Sequence
 
-from d_engine.format.errors import DiskFullError, MalformedError
-from d_engine.format.group import peek_group
+from d_engine.format.errors import DiskFullError
+from d_engine.format.group import check_group
 from d_engine.format.hello import Channel
 from d_engine.format.ids import Nanoseconds, NodeId, Term
 from d_engine.format.limits import BATCH_BYTES
@@ -48,9 +48,8 @@ class Router:
             self.dropped += len(groups)
             return
         for data in groups:
-            session, number, _, size = peek_group(data)
-            if size != len(data):
-                raise MalformedError(f"a forwarded group has {len(data)} bytes and claims {size}")
+            session, number, _ = check_group(data)
+            size = len(data)
             if self._inbox_bytes + size > MAX_INBOX_BYTES:
                 self.dropped += 1
                 continue

@@ -24,3 +24,4 @@ class ReplicaSettings:
     max_pending_writes: int = 10_000
     max_pending_reads: int = 50_000
     max_sessions: int = 10_000
+    """Part of the replicated rules, the same on every member: no setting for operators."""
