@@ -99,6 +99,21 @@ def test_epoch_rises_by_two_with_a_replacement() -> None:
     assert [entry.key for entry in store.scan()] == [b"a", b"b"]
 
 
+def test_revision_rises_after_the_entry_is_there() -> None:
+    """Too small a gap for the test with threads below to fall into reliably."""
+    store = filled(3)
+    seen: list[int] = []
+
+    class WatchedShards(Shards):
+        def put(self, key: bytes, value: bytes, revision: int) -> KeyValue | None:
+            seen.append(store.revision)
+            return super().put(key, value, revision)
+
+    store._shards = WatchedShards()
+    store.put(b"new", b"")
+    assert (seen, store.revision) == ([3], 4)
+
+
 def test_readers_on_other_threads_see_whole_entries_and_no_step_back() -> None:
     """The owner writes, takes views and replaces everything; readers must see each key's revisions only rise, and a
     write at the latest when they see its revision."""
