@@ -34,7 +34,6 @@ max_key_bytes = 100
 max_value_bytes = 1000
 max_pending_writes = 1
 max_pending_reads = 2
-max_pending_reads = 3
 
 [storage]
 engine = "memory"
@@ -70,7 +69,7 @@ def test_file_sets_every_key(file: Path) -> None:
     config = load_config(file, environ={})
     assert config.cluster.initial == (MemberConfig(1, "127.0.0.1:7001"), MemberConfig(2, "127.0.0.1:7002"))
     assert config.client.request_timeout_s == 1.0
-    assert config.limits.max_pending_reads == 3
+    assert config.limits.max_pending_reads == 2
 
 
 def test_later_source_wins_key_by_key(file: Path) -> None:

@@ -1,8 +1,8 @@
 """The client of an engine in the same process: the common interface, with hand-overs to the engine's thread instead of
 connections, and with reads that need no hand-over at all.
 
-A single-key `get` under the policies "eventual" and "lease" (with a valid lease) is answered on the caller's thread: one
-look-up in a dict, which other threads see before or after a write and never in between. The store's epoch is odd
+A single-key `get` under the policies "eventual" and "lease" (with a valid lease) is answered on the caller's thread:
+one look-up in a dict, which other threads see before or after a write and never in between. The store's epoch is odd
 while a command changes several keys; a read that sees it odd, or changed, goes to the engine's thread like all others.
 """
 
