@@ -76,7 +76,7 @@ def decode_configuration(data: bytes | memoryview) -> Configuration:
     """Read and validate. Raises `MalformedError`."""
     try:
         configuration = _DECODER.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedError(f"a configuration does not decode: {error}") from None
     validate_configuration(configuration)
     return configuration

@@ -50,5 +50,5 @@ def decode_greeting(head: bytes | memoryview) -> Greeting:
     """Read and validate. Raises `MalformedError`."""
     try:
         return _DECODER.decode(head)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedError(f"a hello does not decode: {error}") from None

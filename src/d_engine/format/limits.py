@@ -20,5 +20,8 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024
 """Entries sent to one peer and not yet acknowledged."""
 
+MAX_BATCH_ITEMS = 64 * 1024
+"""Groups forwarded in one message, queries asked in one request: a megabyte of headers alone."""
+
 MAX_MEMBERS = 64
 MAX_ADDRESS_LENGTH = 255

@@ -13,7 +13,8 @@ from msgspec import Meta, Struct
 from d_engine.format.configuration import Configuration, Member, validate_configuration
 from d_engine.format.entry import Entry
 from d_engine.format.errors import MalformedError
-from d_engine.format.ids import MAX_U63, LogIndex, NodeId, Term
+from d_engine.format.ids import MAX_U63, LogIndex, Term
+from d_engine.format.limits import MAX_BATCH_ITEMS
 
 _Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_U63)]
 
@@ -130,7 +131,7 @@ class Forward(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
     that holds them. A receiver that does not lead drops them (one hop at most); the sender tries again when it knows
     another leader, or after a while, and the session makes sure that they take effect once."""
 
-    groups: tuple[bytes, ...]
+    groups: Annotated[tuple[bytes, ...], Meta(max_length=MAX_BATCH_ITEMS)]
 
 
 class ChangeRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=33):
@@ -195,7 +196,7 @@ def decode_message(head: bytes | memoryview, tail: bytes | memoryview = b"") -> 
     """Read and validate one message. Raises `MalformedError`."""
     try:
         message = _DECODER.decode(head)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedError(f"a message does not decode: {error}") from None
     if isinstance(message, _AppendHead):
         return _decode_append(message, tail)

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from d_engine.format.errors import MalformedError
 from d_engine.format.ids import MAX_U63, SessionId
+from d_engine.format.limits import MAX_BATCH_ITEMS
 
 _Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_U63)]
 
@@ -40,7 +41,7 @@ class ReadBatch(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
     timeout_ms: _Count
     policy: Annotated[int, Meta(ge=0, le=2)]
     min_revision: _Count
-    queries: tuple[bytes, ...]
+    queries: Annotated[tuple[bytes, ...], Meta(max_length=MAX_BATCH_ITEMS)]
 
 
 class Manage(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
@@ -115,7 +116,7 @@ def decode_request(head: bytes | memoryview) -> Request:
     """Read and validate. Raises `MalformedError`."""
     try:
         return _REQUESTS.decode(head)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedError(f"a request does not decode: {error}") from None
 
 
@@ -123,5 +124,5 @@ def decode_response(head: bytes | memoryview) -> Response:
     """Read and validate. Raises `MalformedError`."""
     try:
         return _RESPONSES.decode(head)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedError(f"a response does not decode: {error}") from None
