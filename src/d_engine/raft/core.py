@@ -67,29 +67,19 @@ class Raft(RaftView):
         settings.validate()
         log = RaftLog(recovered, bootstrap or NO_MEMBERS, reader, settings.cache_bytes)
         state = RaftState(settings, log, recovered.hard_state, random_bits, now)
-        super().__init__(state)
+        self._replication = Replication(state)
+        super().__init__(state, Reads(state, self._replication))
         if log.last_index >= log.first_index:
             state.log_time = log.slice(log.last_index, log.last_index, 0)[0].log_time
-        self._replication = Replication(state)
         self._transfer = Transfer(state)
         self._changes = Changes(state, self._replication, self._transfer)
         self._election = Election(state, self._changes, self._transfer, now)
         self._follower_log = FollowerLog(state)
-        self._reads = Reads(state, self._replication)
         self._inbox = Inbox(state, self._election, self._follower_log, self._replication, self._reads)
         self._told_commit = log.commit_index
         self._told_leader = LeaderState(Role.FOLLOWER, 0, NOBODY, False)
 
     # --- time and messages -------------------------------------------------------------------------------------------
-
-    @property
-    def deadline(self) -> Nanoseconds:
-        """When `tick` must be called next."""
-        state = self._state
-        if state.leading is not None:
-            return state.leading.next_heartbeat
-        asking = self._reads.deadline
-        return state.election_deadline if asking is None else min(asking, state.election_deadline)
 
     def tick(self, now: Nanoseconds) -> None:
         """Time has passed. Calling it early or late is safe."""

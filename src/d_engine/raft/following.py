@@ -57,6 +57,11 @@ class FollowerLog:
         if entries:
             self._take(entries)
         following = state.following
+        if entries and following.matched_index < prev_index:
+            # The leader hears of the part before these entries together with them, unless it asks.
+            following.acknowledged_index = max(
+                following.acknowledged_index, min(prev_index, log.durable_index)
+            )
         if not request.entries or last_new <= min(log.durable_index, following.matched_index):
             following.answer_due = True
         following.matched_index = max(following.matched_index, last_new)

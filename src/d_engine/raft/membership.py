@@ -90,6 +90,11 @@ class _Draft:
             raise MembershipError(f"node {node_id} is not a member")
         return member
 
+    def bind(self, node_id: NodeId, known: Mapping[NodeId, Incarnation]) -> None:
+        member = self.members.get(node_id)
+        if member is not None and member.incarnation == 0 and node_id in known:
+            self.members[node_id] = replace(member, incarnation=known[node_id])
+
     def apply(self, change: Change) -> None:
         match change:
             case AddLearner():
@@ -145,11 +150,11 @@ def target_of(
     """
     draft = _Draft(configuration)
     for change in changes:
-        if isinstance(change, Promote) and change.node_id in draft.members:
-            member = draft.members[change.node_id]
-            if member.incarnation == 0 and change.node_id in known:
-                draft.apply(Bind(change.node_id, known[change.node_id]))
+        if isinstance(change, Promote):
+            draft.bind(change.node_id, known)
         draft.apply(change)
+        if isinstance(change, AddLearner):
+            draft.bind(change.member.id, known)
     if not draft.voters:
         raise MembershipError("the change would leave no voter")
     target = replace(

@@ -71,6 +71,12 @@ class Progress:
         """Wait until the peer has a snapshot."""
         self._enter(ProgressState.SNAPSHOT, self.match_index + 1)
 
+    def disconnected(self) -> None:
+        """What was sent may be lost. What was known stays known."""
+        if self.state is ProgressState.REPLICATE:
+            self.probe(self.match_index + 1)
+        self.probe_sent = False
+
     def _enter(self, state: ProgressState, next_index: LogIndex) -> None:
         self.state = state
         self.next_index = next_index

@@ -61,7 +61,7 @@ class Replication:
         if forget:
             leading.progress[peer] = Progress(self._state.log.last_index, now)
         else:
-            leading.progress[peer].probe(leading.progress[peer].match_index + 1)
+            leading.progress[peer].disconnected()
 
     # --- answers -----------------------------------------------------------------------------------------------------
 

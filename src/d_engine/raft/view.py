@@ -7,8 +7,8 @@ from d_engine.format.configuration import Configuration
 from d_engine.format.entry import Entry
 from d_engine.format.ids import NOBODY, LogIndex, Nanoseconds, NodeId, Term
 from d_engine.format.messages import SnapshotMeta
-from d_engine.format.state import HardState
 from d_engine.raft.effects import Role
+from d_engine.raft.reads import Reads
 from d_engine.raft.state import RaftState
 
 
@@ -46,8 +46,18 @@ class RaftStatus:
 class RaftView:
     """The reading half of `d_engine.raft.core.Raft`."""
 
-    def __init__(self, state: RaftState) -> None:
+    def __init__(self, state: RaftState, reads: Reads) -> None:
         self._state = state
+        self._reads = reads
+
+    @property
+    def deadline(self) -> Nanoseconds:
+        """When `Raft.tick` must be called next."""
+        state = self._state
+        if state.leading is not None:
+            return state.leading.next_heartbeat
+        asking = self._reads.deadline
+        return state.election_deadline if asking is None else min(asking, state.election_deadline)
 
     @property
     def node_id(self) -> NodeId:
@@ -63,11 +73,6 @@ class RaftView:
     def term(self) -> Term:
         """The newest term that this node knows of."""
         return self._state.term
-
-    @property
-    def hard_state(self) -> HardState:
-        """Term and vote, durable or not yet."""
-        return self._state.hard_state
 
     @property
     def leader(self) -> NodeId:
