@@ -191,5 +191,5 @@ async def start_nodes(count: int) -> list[FakeNode]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that will happen."""
-    while not condition():  # noqa: ASYNC110 - what is waited for has no event
-        await asyncio.sleep(0.001)
+    while not condition():
+        await asyncio.sleep(0)

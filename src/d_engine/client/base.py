@@ -24,7 +24,14 @@ from d_engine.kv.commands import (
 )
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.queries import Scan, decode_entries, decode_scan, encode_get_entries, encode_scan_prefix
-from d_engine.kv.results import DeleteResult, decode_compare_and_swap, decode_delete, decode_put
+from d_engine.kv.results import (
+    RESULT,
+    WRITTEN,
+    DeleteResult,
+    decode_compare_and_swap,
+    decode_delete,
+    decode_put,
+)
 
 _POLICIES = {"linearizable": LINEARIZABLE, "lease": LEASE, "eventual": EVENTUAL}
 
@@ -113,11 +120,20 @@ class BaseClient(ClusterClient):
     async def put(
         self, key: Text, value: Text, *, previous: bool = False, timeout: float | None = None
     ) -> WriteResult:
-        command = encode_put(self._key(key), self._value(value), previous)
+        # The usual put, bytes within the limits, goes through without a call that it can do without.
+        if type(key) is not bytes or len(key) > self.max_key_bytes:
+            key = self._key(key)
+        if type(value) is not bytes or len(value) > self.max_value_bytes:
+            value = self._value(value)
         if timeout is not None:
             check_timeout(timeout)
-        result = decode_put(await self._write(command, timeout, previous))
-        return WriteResult(result.revision, result.previous)
+        result = await self._write(encode_put(key, value, previous), timeout, previous)
+        if len(result) == RESULT.size:
+            status, revision = RESULT.unpack(result)
+            if status == WRITTEN:
+                return WriteResult(revision)
+        decoded = decode_put(result)
+        return WriteResult(decoded.revision, decoded.previous)
 
     async def delete(
         self, key: Text, *, previous: bool = False, timeout: float | None = None
