@@ -42,6 +42,8 @@ class DiskObserver(Protocol):
 
     def written(self, name: str, offset: int, data: bytes) -> None: ...
 
+    def cut_short(self, name: str, data: bytes) -> None: ...
+
     def synced(self, name: str) -> None: ...
 
     def sync_failed(self, name: str) -> None: ...
@@ -69,7 +71,7 @@ class DiskTrouble:
     fail_writes: int = 0
     full: bool = False
     copy_on_write: bool = False
-    hang_until: Nanoseconds = 0
+    hanging: bool = False
     die_after: int | None = None
 
 
@@ -98,6 +100,7 @@ class SimDisk:
         self._lanes: dict[Lane, deque[_Job]] = {lane: deque() for lane in Lane}
         self._life = 0
         self._writing: dict[Lane, WriteFile] = {}
+        self._hung: list[tuple[Lane, int, int]] = []
 
     # --- the port ------------------------------------------------------------------------------------------------
 
@@ -135,8 +138,7 @@ class SimDisk:
         operation = operations[position] if position < len(operations) else None
         if isinstance(operation, WriteFile):
             self._writing[lane] = operation
-        delay = max(0, self.trouble.hang_until - self._events.now) if operation is not None else 0
-        self._events.after(delay + self._duration(operation), self._do, lane, position, life)
+        self._events.after(self._duration(operation), self._do, lane, position, life)
 
     def _duration(self, operation: DiskOperation | None) -> Nanoseconds:
         timing = self.timing
@@ -151,8 +153,8 @@ class SimDisk:
     def _do(self, lane: Lane, position: int, life: int) -> None:
         if life != self._life:
             return
-        if self.trouble.hang_until > self._events.now:
-            self._events.at(self.trouble.hang_until, self._do, lane, position, life)
+        if self.trouble.hanging:
+            self._hung.append((lane, position, life))
             return
         jobs = self._lanes[lane]
         operations, done = jobs[0]
@@ -217,17 +219,23 @@ class SimDisk:
         if self.trouble.fail_writes:
             self.trouble.fail_writes -= 1
             self._trace.count("disk: write failed")
-            file.write(offset, data[: self._rng.randrange(len(data) + 1)])
+            self._cut_short(name, offset, data, len(data))
             raise DiskError(f"{name}: a write failed")
         try:
             self._need_room(self._grows(file, offset + len(data)), f"writing to {name}")
         except DiskFullError:
             fitting = max(0, min(file.allocated - offset, len(data)))
-            file.write(offset, data[: self._rng.randrange(fitting + 1)])
+            self._cut_short(name, offset, data, fitting)
             raise
         file.write(offset, data)
         if self.observer is not None:
             self.observer.written(name, offset, data)
+
+    def _cut_short(self, name: str, offset: int, data: bytes, most: int) -> None:
+        """A beginning of the data is written, `most` bytes at most."""
+        self._file(name).write(offset, data[: self._rng.randrange(most + 1)])
+        if self.observer is not None:
+            self.observer.cut_short(name, data)
 
     def _sync(self, name: str) -> None:
         file = self._file(name)
@@ -268,6 +276,18 @@ class SimDisk:
         """All files together."""
         return sum(len(file.content) for file in self._files.values())
 
+    def recover(self) -> None:
+        """No trouble any more; what hung goes on."""
+        self.trouble = DiskTrouble()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """What hung goes on."""
+        self.trouble.hanging = False
+        hung, self._hung = self._hung, []
+        for lane, position, life in hung:
+            self._events.after(0, self._do, lane, position, life)
+
     def kill(self) -> None:
         """The process is gone; what it had written stays in the cache, a write under way as far as it had come."""
         self._life += 1
@@ -281,12 +301,8 @@ class SimDisk:
             file = self._files.get(operation.name)
             if file is None or (self.trouble.full and self._grows(file, operation.offset + len(data))):
                 continue
-            part = data[: self._rng.randrange(len(data) + 1)]
-            if part:
-                file.write(operation.offset, part)
-                self._trace.count("disk: write cut by a kill")
-                if self.observer is not None:
-                    self.observer.written(operation.name, operation.offset, part)
+            self._cut_short(operation.name, operation.offset, data, len(data))
+            self._trace.count("disk: write cut by a kill")
 
     def lose_power(self) -> None:
         """The cache is gone too. What is left is on the platter."""

@@ -152,7 +152,8 @@ class DiskOracle:
         self.durable = LogState()
         self._node = node
         self._pending: dict[str, list[Record]] = {}
-        self._order: list[Record] = []
+        self._order: list[tuple[str, Record]] = []
+        """By file: what the cache may show and the platter may lack."""
         self._survivors: list[Record] | None = None
 
     # --- what the disk tells ---
@@ -162,14 +163,17 @@ class DiskOracle:
         records = find_records(data)
         if records:
             self._pending.setdefault(name, []).extend(records)
-            self._order.extend(records)
+            self._order.extend((name, record) for record in records)
+
+    def cut_short(self, name: str, data: bytes) -> None:
+        """Some first bytes of this are in the cache. (Zeros stand there before, so that all of it may seem to be.)"""
+        self._order.extend((name, record) for record in find_records(data))
 
     def synced(self, name: str) -> None:
         """And on the platter."""
         for record in self._pending.pop(name, ()):
             record.apply(self.durable)
-        if not self._pending:
-            self._order.clear()
+        self._order = [(file, record) for file, record in self._order if file != name]
 
     def sync_failed(self, name: str) -> None:
         """Never on the platter, unless they are written again."""
@@ -179,17 +183,19 @@ class DiskOracle:
         """The file has another name."""
         if old in self._pending:
             self._pending[new] = self._pending.pop(old)
+            self._order = [(new if file == old else file, record) for file, record in self._order]
 
     def removed(self, name: str) -> None:
         """The file is gone."""
-        self._pending.pop(name, None)
+        if self._pending.pop(name, None) is not None:
+            self._order = [(file, record) for file, record in self._order if file != name]
 
     # --- what happens to the node ---
 
     def power_lost(self) -> None:
         """Any beginning of what was not synced may have survived, the rest is gone."""
         if self._survivors is None:
-            self._survivors = self._order[:]
+            self._survivors = [record for _, record in self._order]
         self._pending.clear()
 
     def wiped(self) -> None:
@@ -201,7 +207,7 @@ class DiskOracle:
 
     def recovering(self) -> "Expectation":
         """Before recovery begins: what it may find."""
-        records = self._order if self._survivors is None else self._survivors
+        records = [record for _, record in self._order] if self._survivors is None else self._survivors
         return Expectation(self.durable.copy(), tuple(records))
 
     def check_recovered(self, expected: "Expectation", log: RecoveredLog) -> None:

@@ -19,8 +19,8 @@ from itertools import combinations
 from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
-from d_engine.format.ids import NodeId
-from d_engine.testing.sim.events import MILLISECOND
+from d_engine.format.ids import Nanoseconds, NodeId
+from d_engine.testing.sim.events import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
     from d_engine.testing.sim.world import World
@@ -34,11 +34,16 @@ class NotNow(Exception):  # noqa: N818 - no error: the world is not in the state
     """The fault finds nothing to damage."""
 
 
-def fault(name: str) -> Callable[[Fault], Fault]:
-    """Add a fault to the catalogue."""
+LEAST_DURATIONS: dict[str, Nanoseconds] = {}
+
+
+def fault(name: str, least: Nanoseconds = 0) -> Callable[[Fault], Fault]:
+    """Add a fault to the catalogue. It lasts as long as the plan says, but at least so long."""
 
     def add(function: Fault) -> Fault:
         FAULTS[name] = function
+        if least:
+            LEAST_DURATIONS[name] = least
         return function
 
     return add
@@ -185,7 +190,7 @@ def _flapping(world: "World", rng: Random) -> Undo:
     return end
 
 
-@fault("disconnect_and_return")
+@fault("disconnect_and_return", least=15 * SECOND)
 def _disconnect_and_return(world: "World", rng: Random) -> Undo:
     """A follower is alone for very long: it must come back without disturbing anybody."""
     leader = world.leader()

@@ -158,24 +158,20 @@ def _slow_disk(world: "World", rng: Random) -> Undo:
     return undo
 
 
-def _hang(world: "World", node: SimNode) -> Undo:
-    """Nothing that is asked of the disk ends for 30 s."""
-    node.disk.trouble.hang_until = world.events.now + 30 * SECOND
-
-    def undo() -> None:
-        node.disk.trouble.hang_until = 0
-
-    return undo
+def _hang(node: SimNode) -> Undo:
+    """Nothing that is asked of the disk ends."""
+    node.disk.trouble.hanging = True
+    return node.disk.go_on
 
 
 @fault("hang_disk")
 def _hang_disk(world: "World", rng: Random) -> Undo:
-    return _hang(world, world.nodes[rng.choice(world.ids)])
+    return _hang(world.nodes[rng.choice(world.ids)])
 
 
-@fault("hang_leader_disk")
+@fault("hang_leader_disk", least=8 * SECOND)
 def _hang_leader_disk(world: "World", rng: Random) -> Undo:
-    return _hang(world, world.nodes[world.leader()])
+    return _hang(world.nodes[world.leader()])
 
 
 @fault("sync_error")

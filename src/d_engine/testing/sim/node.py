@@ -34,7 +34,6 @@ from d_engine.testing.sim.trace import Trace
 from d_engine.testing.sim.violations import InvariantBroken
 from d_engine.testing.sim.watched import Ledger, WatchedMachine, WatchedStorage
 
-
 TIMER_BITS = 32
 """Who draws more bits wants a number that nobody else draws; who draws fewer, a timer."""
 

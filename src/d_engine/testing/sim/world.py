@@ -10,7 +10,7 @@ from dataclasses import replace
 from random import Random
 
 from d_engine.format.configuration import Configuration, Member
-from d_engine.format.errors import CorruptionError, DEngineError, DiskError, DiskFullError, IdentityError
+from d_engine.format.errors import CorruptionError, DEngineError, DiskError, DiskFullError, IdentityError, UnknownFormatError
 from d_engine.format.ids import NodeId
 from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import Role
@@ -18,9 +18,9 @@ from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.wal import WalStorage
 from d_engine.testing.sim import machine_faults
 from d_engine.testing.sim.clock import MachineClocks
-from d_engine.testing.sim.disk import DiskTiming, DiskTrouble, SimDisk
+from d_engine.testing.sim.disk import DiskTiming, SimDisk
 from d_engine.testing.sim.events import MILLISECOND, SECOND, EventQueue
-from d_engine.testing.sim.faults import FAULTS, NotNow, Undo
+from d_engine.testing.sim.faults import FAULTS, LEAST_DURATIONS, NotNow, Undo
 from d_engine.testing.sim.fleet import Fleet
 from d_engine.testing.sim.links import Quality
 from d_engine.testing.sim.network import Fabric, NetworkSettings
@@ -140,7 +140,19 @@ class World:
     def may_damage(self, node: NodeId) -> bool:
         """The atlas: whether this node's disk may lose what it has acknowledged."""
         others = sum(1 for other in self.damaged if other != node)
-        return (others + 1) * 2 < len(self.ids)
+        return (others + 1) * 2 < len(self.ids) and self._is_grown_up()
+
+    def _is_grown_up(self) -> bool:
+        """All members are bound to their disks: until then not all of them count, and none can be spared."""
+        configurations = [
+            node.process.replica.raft.committed_configuration
+            for node in self.nodes.values()
+            if node.process is not None
+        ]
+        return any(
+            configuration.cluster_id and all(member.incarnation for member in configuration.members)
+            for configuration in configurations
+        )
 
     def hold_down(self, node: NodeId) -> None:
         """It does not start until `let_up` was called as often."""
@@ -175,7 +187,7 @@ class World:
             self._start_later(node)
 
     def _judge_end(self, node: NodeId, error: DEngineError) -> None:
-        if isinstance(error, CorruptionError) and node in self.damaged:
+        if isinstance(error, CorruptionError | UnknownFormatError) and node in self.damaged:
             self.trace.count("node found its damage")
             self.lost[node] = True
         elif isinstance(error, DiskError | DiskFullError) and node in self.troubled:
@@ -222,7 +234,7 @@ class World:
         self.trace.count(f"fault: {planned.name}")
         self.trace.note(self.events.now, 0, "fault", number, f"fault {planned.name} for {planned.duration / 1e9:.3f} s")
         self._undos[number] = undo
-        self.events.after(planned.duration, self._undo, number)
+        self.events.after(max(planned.duration, LEAST_DURATIONS.get(planned.name, 0)), self._undo, number)
 
     def _undo(self, number: int) -> None:
         undo = self._undos.pop(number, None)
@@ -241,7 +253,7 @@ class World:
             self._undo(number)
         self.fabric.heal()
         for node, machine in self.nodes.items():
-            machine.disk.trouble = DiskTrouble()
+            machine.disk.recover()
             machine.held_up = 0
             machine.go_on()
             machine.disk.timing.sync = self.script.features.sync
