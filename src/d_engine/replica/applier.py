@@ -12,7 +12,6 @@ from d_engine.format.errors import (
     InvariantViolation,
     OutcomeUnknownError,
     SessionLostError,
-    check,
 )
 from d_engine.format.group import Group, decode_groups
 from d_engine.format.ids import LogIndex, Nanoseconds
@@ -46,7 +45,8 @@ class Applier:
 
     def apply(self, entry: Entry) -> None:
         """Apply the entry that follows the last one."""
-        check(entry.index == self.applied_index + 1, f"{entry!r} does not follow {self.applied_index}")
+        if entry.index != self.applied_index + 1:
+            raise InvariantViolation(f"{entry!r} does not follow {self.applied_index}")
         self.log_time = max(self.log_time, entry.log_time)
         if entry.kind is EntryKind.COMMANDS:
             context = ApplyContext(entry.index, entry.term, self.log_time)

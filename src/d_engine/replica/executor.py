@@ -64,14 +64,13 @@ class Executor:
         if self._log_clock.running:
             self._raft.set_log_time(self._log_clock.read(now))
         while True:
-            effects = self._raft.effects(now)
-            self._perform(effects, now)
-            applied = 0
-            if budget > 0 and self._raft.commit_index > self._applier.applied_index:
-                applied = self._apply(budget, now)
-                budget -= applied
-            if not applied and not effects:
-                return self._raft.commit_index > self._applier.applied_index
+            self._perform(self._raft.effects(now), now)
+            if self._raft.commit_index <= self._applier.applied_index:
+                return False
+            if budget <= 0:
+                return True
+            # What is applied may let the core answer reads and tell the commit index: take its effects once more.
+            budget -= self._apply(budget, now)
 
     def _perform(self, effects: Effects, now: Nanoseconds) -> None:
         if effects.leader_state is not None:

@@ -133,8 +133,8 @@ class Replica:
     # --- what clients want ---
 
     def propose(self, group: bytes, timeout: Nanoseconds, done: GroupDone) -> None:
-        """Apply a client's group. `done` gets the outcome, unless this raises `OverloadedError`, `EngineStoppedError` or
-        `MalformedError`: then nothing was done."""
+        """Apply a client's group. `done` gets the outcome, unless this raises: `OverloadedError`, `EngineStoppedError`
+        or `MalformedError`, and nothing was done."""
         session, number, count = check_group(group)
         if self.error is not None:
             raise stopped(self.error)
