@@ -115,12 +115,17 @@ def test_the_listen_address_is_free_when_only_the_child_is_left() -> None:
         return await Node(1).start()
 
     node = engine.run(make()).result(10)
-    wake, woken = os.pipe()
-    process = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        near, far = socket.socketpair()
+        process = os.fork()
     if process == 0:
-        os.close(woken)
-        os.read(wake, 1)
+        far.sendall(b"r")
+        near.close()
+        far.recv(1)  # until the parent is done
         os._exit(0)
+    far.close()
+    assert near.recv(1) == b"r"
 
     async def stop() -> None:
         node.stop()
@@ -129,8 +134,7 @@ def test_the_listen_address_is_free_when_only_the_child_is_left() -> None:
     host, port = node.address.rsplit(":", 1)
     with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
         probe.connect((host, int(port)))
-    os.close(woken)
-    os.close(wake)
+    near.close()
     assert os.waitpid(process, 0)[1] == 0
     engine.stop()
     assert engine.join(10)

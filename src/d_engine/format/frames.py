@@ -29,6 +29,7 @@ FRAME_MAGIC = 0xDE51
 PROTOCOL_VERSION = 1
 _HEADER = struct.Struct("<HBBII")
 _CRC = struct.Struct("<I")
+_WHOLE_HEADER = struct.Struct("<HBBIII")
 FRAME_HEADER_BYTES = _HEADER.size + _CRC.size
 
 
@@ -85,13 +86,13 @@ def frame_size(
     return FRAME_HEADER_BYTES + int(length)
 
 
-def decode_frame(data: bytes | bytearray | memoryview) -> Frame:
-    """The complete frame in `data`, whose size `frame_size` told. Raises `MalformedError`."""
+def decode_frame(data: bytes | bytearray | memoryview, offset: int = 0) -> Frame:
+    """The complete frame at `offset`, whose size `frame_size` told. Raises `MalformedError`."""
     view = memoryview(data)
-    _, _, kind, length, head_length = _HEADER.unpack_from(view)
-    (crc,) = _CRC.unpack_from(view, _HEADER.size)
-    body = view[FRAME_HEADER_BYTES : FRAME_HEADER_BYTES + length]
-    head = body[:head_length]
-    if crc32c.crc32c(head, crc32c.crc32c(view[: _HEADER.size])) != crc:
+    _, _, kind, length, head_length, crc = _WHOLE_HEADER.unpack_from(view, offset)
+    begin = offset + FRAME_HEADER_BYTES
+    middle = begin + head_length
+    head = view[begin:middle]
+    if crc32c.crc32c(head, crc32c.crc32c(view[offset : offset + _HEADER.size])) != crc:
         raise MalformedError("a frame's checksum does not match its bytes")
-    return Frame(_KINDS[kind], head, body[head_length:])
+    return Frame(_KINDS[kind], head, view[middle : begin + length])

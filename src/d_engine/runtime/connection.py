@@ -159,7 +159,7 @@ class Connection(asyncio.BufferedProtocol):
         if not self._open:
             return False
         queue = self._queue
-        size = sum(map(len, parts))
+        size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         after = queue.size + size
         if after > queue.limit:
             if queue.lossy:

@@ -66,7 +66,7 @@ class FrameReader:
                 size = frame_size(view, position, self.limit)
                 if size is None or position + size > end:
                     break
-                frames.append(decode_frame(view[position : position + size]))
+                frames.append(decode_frame(view, position))
                 position += size
                 if only_one:
                     break
