@@ -29,7 +29,10 @@ from d_engine.format.errors import (
 )
 from d_engine.testing.processes import free_ports
 
-COMMANDS = tuple("serve put get delete cas scan status members leader transfer config bench demo".split())
+COMMANDS = (
+    *("serve", "put", "get", "delete", "cas", "scan", "status", "members", "leader"),
+    *("transfer", "config", "bench", "demo"),
+)
 
 
 def run(*arguments: str, input: bytes | None = None) -> Result:
