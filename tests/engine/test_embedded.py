@@ -222,3 +222,6 @@ async def test_leader_changes_and_members_can_be_followed(data: Path) -> None:
         members = await engine.membership_changes().wait_for(lambda members: members is not None)
         assert members is not None
         assert "leader" in repr(engine)
+        await engine.client.put("k", "v")
+        assert engine.metrics()["commands_applied"] == 1
+        assert engine.metrics()["elections_won"] == 1

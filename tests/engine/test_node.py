@@ -1,6 +1,7 @@
 """The node from start to stop: each row of the container that it stands for."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,20 +9,26 @@ import pytest
 
 from d_engine.client.api import LeaderInfo
 from d_engine.engine.builder import NodeBuilder
-from d_engine.engine.config import EngineConfig
+from d_engine.engine.config import EngineConfig, load_config
+from d_engine.engine.core import NodeCore
 from d_engine.engine.node import Node
-from d_engine.engine.parts import default_storage
+from d_engine.engine.parts import NodeParts, default_storage
 from d_engine.format.errors import (
     ConfigError,
     CorruptionError,
     DataDirectoryError,
     DataDirectoryLockedError,
     EngineStoppedError,
+    OutcomeUnknownError,
 )
 from d_engine.kv.machine import KvStateMachine
+from d_engine.replica.listener import ReplicaListener
+from d_engine.replica.outcome import GroupOutcome
 from d_engine.replica.ports import Host
+from d_engine.runtime import disk as disk_module
 from d_engine.storage.api import LogStorage
 from d_engine.storage.disk import Disk
+from d_engine.testing.processes import free_ports
 
 
 @pytest.fixture
@@ -185,6 +192,64 @@ async def test_custom_parts_are_used(config: EngineConfig) -> None:
     assert node.core.replica.applier.state_machine is machines[0]
     assert node.core.replica.storage is storages[0]
     await node.stop()
+
+
+async def test_a_node_can_be_made_around_a_core_of_ones_own(config: EngineConfig) -> None:
+    made: list[NodeCore] = []
+
+    def make_core(listener: ReplicaListener) -> NodeCore:
+        made.append(NodeCore(config, NodeParts(), listener))
+        return made[0]
+
+    node = Node(config, make_core)
+    await node.open()
+    running = asyncio.create_task(node.run())
+    await leading(node)
+    assert node.core is made[0]
+    await node.stop()
+    await running
+
+
+async def test_a_learner_that_cannot_join_gives_way_to_shutdown(tmp_path: Path) -> None:
+    mine, theirs = (f"127.0.0.1:{port}" for port in free_ports(2))
+    config = load_config(
+        environ={},
+        overrides={
+            "node.id": "2",
+            "node.data_dir": str(tmp_path / "data"),
+            "cluster.listen": mine,
+            "cluster.join": theirs,
+        },
+    )
+    node = await NodeBuilder(config).start()
+    ready = node.ready_notifier()
+    running = asyncio.create_task(node.run())
+    await ready.wait_for(bool)
+    await asyncio.sleep(0)
+    assert not running.done()
+    await node.stop()
+    await running
+
+
+async def test_a_hung_disk_delays_the_end_no_longer_than_allowed(
+    config: EngineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await NodeBuilder(config).start()
+    running = asyncio.create_task(node.run())
+    await leading(node)
+    hang = threading.Event()
+    monkeypatch.setattr(disk_module, "_sync_descriptor", lambda descriptor, *, directory: hang.wait())
+    outcomes: list[GroupOutcome] = []
+    replica = node.core.replica
+    node.thread.loop.call_soon_threadsafe(replica.open_session, 10**10, outcomes.append)
+    while not replica.writes.waiting:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.05)
+    await node.stop(seconds=0.2)
+    assert len(outcomes) == 1
+    assert isinstance(outcomes[0].error, OutcomeUnknownError)
+    await running
+    hang.set()
 
 
 async def test_a_node_that_dies_says_why(config: EngineConfig) -> None:

@@ -190,10 +190,6 @@ class LossyDisk(mfusepy.Operations):  # type: ignore[misc] # mfusepy has no type
             raise mfusepy.FuseOSError(errno.ENOENT)
         return 0
 
-    def chmod(self, path: str, mode: int) -> int:
-        self._file(path).mode = stat.S_IFREG | stat.S_IMODE(mode)
-        return 0
-
     def statfs(self, path: str) -> dict[str, int]:
         free = 1 << 20
         return {

@@ -1,6 +1,9 @@
 """How a node is put together."""
 
+from functools import partial
+
 from d_engine.engine.config import EngineConfig
+from d_engine.engine.core import NodeCore
 from d_engine.engine.node import Node
 from d_engine.engine.parts import NodeParts, StateMachineFactory, StorageFactory, TransportFactory
 from d_engine.format.errors import ConfigError
@@ -42,6 +45,6 @@ class NodeBuilder:
         """The node, its data recovered and its address bound; `Node.run` makes it take part. Raises `ConfigError`
         naming the part that is missing or bad, `StorageError`, `AddressInUseError`, `ListenError`."""
         self._parts.validate()
-        node = Node(self._config, self._parts)
+        node = Node(self._config, partial(NodeCore, self._config, self._parts))
         await node.open()
         return node

@@ -20,6 +20,7 @@ from d_engine.engine.parts import StateMachineFactory, StorageFactory
 from d_engine.engine.status import Membership
 from d_engine.format.errors import ConfigError, EngineStoppedError, NoLeaderError
 from d_engine.format.ids import NodeId
+from d_engine.replica.metrics import metrics_of
 
 READY_SECONDS = 30.0
 """How long `async with` waits for a leader."""
@@ -160,6 +161,10 @@ class EmbeddedEngine:
     def membership_changes(self) -> Subscription[Membership | None]:
         """The committed members, now and whenever they change."""
         return self.node.membership_change_notifier()
+
+    def metrics(self) -> dict[str, int | float]:
+        """Counters since the start of the node, and gauges of this moment. Raises `EngineStoppedError`."""
+        return metrics_of(self.node.core.replica)
 
     @property
     def failed(self) -> BaseException | None:

@@ -7,6 +7,7 @@ All methods may be called from any event loop; what happens inside happens on th
 """
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 
@@ -15,13 +16,16 @@ from d_engine.engine.config import EngineConfig
 from d_engine.engine.core import NodeCore
 from d_engine.engine.joining import join
 from d_engine.engine.latest import Latest, Subscription
-from d_engine.engine.parts import NodeParts
 from d_engine.engine.status import Membership, membership_of
 from d_engine.format.configuration import Configuration
 from d_engine.format.errors import DEngineError, EngineStoppedError
 from d_engine.format.ids import LogIndex, NodeId
 from d_engine.raft.effects import LeaderState, Role
+from d_engine.replica.listener import ReplicaListener
 from d_engine.runtime.thread import EngineThread
+
+CoreFactory = Callable[[ReplicaListener], NodeCore]
+"""Makes what lives on the engine's thread, and has it tell the listener what happens."""
 
 STOP_SECONDS = 5.0
 """How long `stop` waits for the disk and for a successor, by default."""
@@ -40,12 +44,13 @@ class Node:
         await running
     """
 
-    def __init__(self, config: EngineConfig, parts: NodeParts) -> None:
+    def __init__(self, config: EngineConfig, make_core: CoreFactory) -> None:
+        """`make_core` is called on the engine's thread; tests and special wiring give their own."""
         self.config = config
         self.thread = EngineThread(f"d-engine-{config.node.id}")
         self.failure: Latest[BaseException | None] = Latest(None)
         """Why the node ended, if not because it was stopped."""
-        self._parts = parts
+        self._make_core = make_core
         self._core: NodeCore | None = None
         self._ready = Latest(False)
         self._leader: Latest[LeaderInfo | None] = Latest(None)
@@ -161,7 +166,7 @@ class Node:
 
     async def _main(self) -> None:
         try:
-            core = NodeCore(self.config, self._parts, self)
+            core = self._make_core(self)
         except BaseException as error:
             self._opened.set_exception(error)
             return
