@@ -31,5 +31,5 @@ def decode_status(document: bytes) -> Status:
 def _decode(decoder: "msgspec.json.Decoder[_Document]", document: bytes) -> _Document:
     try:
         return decoder.decode(document)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedError(f"a node's document does not decode: {error}") from None

@@ -68,5 +68,5 @@ class NodeBackend:
 def _target(arguments: bytes) -> _Target:
     try:
         return _TARGET.decode(arguments)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidRequestError(f"the arguments do not fit: {error}") from None

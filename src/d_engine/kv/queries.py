@@ -95,7 +95,7 @@ def decode_scan(answer: bytes | memoryview) -> Scan:
 def _decode_answer(answer: bytes | memoryview) -> Entries | Scan:
     try:
         decoded = _ANSWER_DECODER.decode(answer)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedError(f"an answer does not decode: {error}") from None
     if isinstance(decoded, QueryFailed):
         raise InvalidRequestError(decoded.text)
@@ -106,7 +106,7 @@ def answer_query(store: Store, request: bytes | memoryview) -> bytes:
     """Answer from the store as it is. What cannot be read is answered with `QueryFailed`."""
     try:
         query = _QUERY_DECODER.decode(request)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         return _ENCODER.encode(QueryFailed(f"a query does not decode: {error}"))
     if isinstance(query, GetEntries):
         return _ENCODER.encode(get_entries(store, query.keys))

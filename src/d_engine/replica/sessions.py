@@ -140,7 +140,7 @@ class SessionTable:
         for piece in pieces:
             try:
                 rows = _DECODER.decode(piece)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise SnapshotError(f"the sessions of a snapshot do not decode: {error}") from None
             for session_id, floor, stored in rows:
                 session = Session(floor)

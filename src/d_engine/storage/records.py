@@ -140,7 +140,7 @@ def decode_meta(body: bytes | memoryview) -> SnapshotMeta:
     """Raises `MalformedError`."""
     try:
         meta = _META_DECODER.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedError(f"a snapshot's boundary does not decode: {error}") from None
     if meta.configuration != EMPTY_CONFIGURATION:
         validate_configuration(meta.configuration)

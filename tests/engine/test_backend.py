@@ -1,0 +1,47 @@
+"""What clients may send must not end a node."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from d_engine.engine.backend import NodeBackend
+from d_engine.format.errors import DEngineError, InvalidRequestError
+from tests.engine.quiet_node import quiet_replica
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[NodeBackend]:
+    yield NodeBackend(quiet_replica())
+
+
+def never(document: bytes, error: DEngineError | None) -> None:
+    raise AssertionError("an answer to a request that was refused")
+
+
+@pytest.mark.parametrize(
+    "arguments", [b"", b"\xff", b'{"to": "\xff"}', b'{"to": "x"}', b'{"more": 1}', b"[]", b"{"]
+)
+def test_arguments_that_do_not_fit_are_refused(backend: NodeBackend, arguments: bytes) -> None:
+    with pytest.raises(InvalidRequestError):
+        backend.manage("transfer", arguments, 1, never)
+
+
+@pytest.mark.parametrize("operation", ["", "shutdown", "status\x00"])
+def test_operations_that_do_not_exist_are_refused(backend: NodeBackend, operation: str) -> None:
+    with pytest.raises(InvalidRequestError, match="operation"):
+        backend.manage(operation, b"{}", 1, never)
+
+
+@pytest.mark.parametrize("kind", ["transfer", "add_learner", "remove", "promote", "demote"])
+def test_a_member_must_be_named(backend: NodeBackend, kind: str) -> None:
+    with pytest.raises(InvalidRequestError, match="id"):
+        backend.manage(kind, b"{}", 1, never)
+
+
+def test_questions_are_answered_at_once(backend: NodeBackend) -> None:
+    documents: list[bytes] = []
+    for operation in ("status", "members", "leader"):
+        backend.manage(operation, b"{}", 1, lambda document, error: documents.append(document))
+    assert len(documents) == 3
+    assert documents[2] == b"null"
