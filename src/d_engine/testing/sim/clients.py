@@ -158,11 +158,15 @@ class SimClient:
 
     def _put(self, line: int) -> None:
         key, value = self._key(), self._unique()
-        self._write(line, Put(key, value), encode_put(key, value), _put_result, lambda result, known: self._done(line))
+        self._write(
+            line, Put(key, value), encode_put(key, value), _put_result, lambda result, known: self._done(line)
+        )
 
     def _delete(self, line: int) -> None:
         key = self._key()
-        self._write(line, Delete(key), encode_delete(key), _delete_result, lambda result, known: self._done(line))
+        self._write(
+            line, Delete(key), encode_delete(key), _delete_result, lambda result, known: self._done(line)
+        )
 
     def _swap(self, line: int) -> None:
         key, value = self._key(), self._unique()
@@ -186,7 +190,9 @@ class SimClient:
         element = self._unique()
         handle = elements.invoke(self.name, SetAdd(element), session=line)
         key = ELEMENT + element
-        self._write(line, Put(key, b"1"), encode_put(key, b"1"), _put_result, partial(self._added, line, handle))
+        self._write(
+            line, Put(key, b"1"), encode_put(key, b"1"), _put_result, partial(self._added, line, handle)
+        )
 
     def _set_read(self, line: int, handle: Handle, result: object, known: bool | None) -> None:
         found = frozenset(key[len(ELEMENT) :] for key, _ in result) if isinstance(result, tuple) else None
@@ -224,13 +230,17 @@ class SimClient:
     def write_something(self, then: Callable[[bool], None]) -> None:
         """A write that must succeed."""
         key, value = self._key(), self._unique()
-        self._write(0, Put(key, value), encode_put(key, value), _put_result, lambda result, known: then(known is True))
+        self._write(
+            0, Put(key, value), encode_put(key, value), _put_result, lambda result, known: then(known is True)
+        )
 
     def read_everything(self, then: Callable[[bool], None]) -> None:
         """The final reads: every key at once, and the same as the set and the lists."""
         elements, lists = self._histories.elements, self._histories.lists
         handle = elements.invoke(self.name, SetRead())
-        reads = [(lists.invoke(self.name, ListRead(LIST + b"%d" % n)), LIST + b"%d" % n) for n in range(_LISTS)]
+        reads = [
+            (lists.invoke(self.name, ListRead(LIST + b"%d" % n)), LIST + b"%d" % n) for n in range(_LISTS)
+        ]
 
         def ended(result: object, known: bool | None) -> None:
             pairs = dict(result) if isinstance(result, tuple) else {}
@@ -316,7 +326,9 @@ class SimClient:
             then(None, None)
 
 
-def _end(history: History[SetAction] | History[ListAction], handle: Handle, result: object, known: bool | None) -> None:
+def _end(
+    history: History[SetAction] | History[ListAction], handle: Handle, result: object, known: bool | None
+) -> None:
     if known is None:
         history.unknown(handle)
     elif known:
@@ -337,5 +349,3 @@ def _delete_result(result: bytes) -> _Result:
 def _swap_result(result: bytes) -> _Result:
     answer = decode_compare_and_swap(result)
     return answer.succeeded, answer.revision
-
-

@@ -84,7 +84,13 @@ class SimDisk:
     """One machine's data directory. It outlives processes. `died` is called when a process is to die of `die_after`."""
 
     def __init__(
-        self, events: EventQueue, rng: Random, trace: Trace, node: int, timing: DiskTiming, died: Callable[[], None]
+        self,
+        events: EventQueue,
+        rng: Random,
+        trace: Trace,
+        node: int,
+        timing: DiskTiming,
+        died: Callable[[], None],
     ) -> None:
         self.trouble = DiskTrouble()
         self.timing = timing

@@ -134,7 +134,9 @@ def find_records(data: bytes) -> list[Record]:
             break
         if kind == RecordType.ENTRY:
             term, index = _ENTRY_TERM_INDEX.unpack_from(data, body + 8)
-            found.append(Record(kind, term, index, _ENTRY_CRC.unpack_from(data, body + ENTRY_HEADER_BYTES - 4)[0]))
+            found.append(
+                Record(kind, term, index, _ENTRY_CRC.unpack_from(data, body + ENTRY_HEADER_BYTES - 4)[0])
+            )
         elif kind == RecordType.HARD_STATE:
             term, vote = _HARD_STATE.unpack_from(data, body)
             found.append(Record(kind, term, 0, vote))

@@ -293,5 +293,3 @@ def _reset_connection(world: "World", rng: Random) -> Undo:
 
 def _none() -> list[tuple[NodeId, NodeId]]:
     raise NotNow
-
-

@@ -22,7 +22,9 @@ _PATIENCE_MS = 10_000
 class Fleet:
     """Embedded clients begin with their node's process and die with it; remote ones live on."""
 
-    def __init__(self, script: Script, events: EventQueue, trace: Trace, nodes: dict[NodeId, SimNode]) -> None:
+    def __init__(
+        self, script: Script, events: EventQueue, trace: Trace, nodes: dict[NodeId, SimNode]
+    ) -> None:
         self.histories = Histories()
         self.stopped = False
         self._script = script
@@ -66,7 +68,16 @@ class Fleet:
     def burst(self, rng: Random) -> None:
         """One more client, in a great hurry for a while."""
         workload = Workload(
-            keys=4, lines=3, pause_ms=0.01, put=0.0, delete=0.0, swap=0.0, get=0.0, scan=0.0, add=1.0, append=0.0
+            keys=4,
+            lines=3,
+            pause_ms=0.01,
+            put=0.0,
+            delete=0.0,
+            swap=0.0,
+            get=0.0,
+            scan=0.0,
+            add=1.0,
+            append=0.0,
         )
         home = rng.choice([None, *sorted(node for node in self._nodes if self._nodes[node].alive)])
         self._begin(f"b{self._lives}", home, workload, _BURST)
@@ -87,7 +98,9 @@ class Fleet:
         patient = replace(self._script.workload, timeout_ms=_PATIENCE_MS)
         return self._make(f"judge{node}", node, patient, 0)
 
-    def _begin(self, name: str, home: NodeId | None, workload: Workload | None = None, budget: int = 0) -> None:
+    def _begin(
+        self, name: str, home: NodeId | None, workload: Workload | None = None, budget: int = 0
+    ) -> None:
         known = self._script
         client = self._make(name, home, workload or known.workload, budget or known.operations)
         self._clients[name] = client

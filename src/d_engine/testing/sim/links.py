@@ -63,7 +63,9 @@ class Link:
             delay += RETRANSMISSION
         return delay
 
-    def arrival(self, now: Nanoseconds, delay: Nanoseconds, channel: Channel, size: int, in_order: bool) -> Nanoseconds:
+    def arrival(
+        self, now: Nanoseconds, delay: Nanoseconds, channel: Channel, size: int, in_order: bool
+    ) -> Nanoseconds:
         """When it arrives, behind what was sent before if order is kept, and with its share of the bandwidth."""
         time = now + delay
         if in_order or self.quality.bytes_per_second:

@@ -27,7 +27,9 @@ def demand_recovery(world: World) -> None:
     _run_until(world, lambda: False, RESTART_TIME, started)
     patience = ELECTIONS * features.election_max
     if not _run_until(world, lambda: _followed_leader(world) is not None, patience, started):
-        raise InvariantBroken("I12", f"nobody leads {patience / SECOND:g} s after all faults were over: {_describe(world)}")
+        raise InvariantBroken(
+            "I12", f"nobody leads {patience / SECOND:g} s after all faults were over: {_describe(world)}"
+        )
     timeout = world.script.workload.timeout_ms * MILLISECOND + 2 * SECOND
     if not _run_until(world, lambda: not world.fleet.busy, timeout, started):
         raise InvariantBroken("I12", f"{world.fleet.busy} operations never ended: {_describe(world)}")
@@ -68,7 +70,12 @@ def _demand_agreement(world: World) -> None:
         if process is not None:
             applier = process.replica.applier
             sessions = applier.sessions.freeze()
-            states[node.id] = (applier.applied_index, process.machine.rolling, process.machine.digest(), sessions)
+            states[node.id] = (
+                applier.applied_index,
+                process.machine.rolling,
+                process.machine.digest(),
+                sessions,
+            )
     first = next(iter(states.values()))
     for node_id, state in states.items():
         if state != first:

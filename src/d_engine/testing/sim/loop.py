@@ -54,7 +54,11 @@ class SimLoop:
         """Nobody looks at the future of a client that is gone."""
 
     def _schedule(
-        self, time: Nanoseconds, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+        self,
+        time: Nanoseconds,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
     ) -> _Timer:
         handle = _Timer(time / SECOND, callback, args, self.as_event_loop(), context)
         self._events.at(time, self._run, handle)

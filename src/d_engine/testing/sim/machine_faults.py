@@ -273,7 +273,9 @@ def _wall_jump(world: "World", rng: Random) -> Undo:
 @fault("wall_rate")
 def _wall_rate(world: "World", rng: Random) -> Undo:
     for node in world.ids if rng.random() < 0.3 else [rng.choice(world.ids)]:
-        world.nodes[node].clocks.drift_wall(world.events.now, rng.choice((1_000_000, -500_000, -1_000_000, 0)))
+        world.nodes[node].clocks.drift_wall(
+            world.events.now, rng.choice((1_000_000, -500_000, -1_000_000, 0))
+        )
     return nothing
 
 

@@ -103,7 +103,9 @@ class Fabric:
 
     # --- messages --------------------------------------------------------------------------------------------------
 
-    def send(self, source: NodeId, to: NodeId, channel: Channel, message: PeerMessage, skew: Nanoseconds) -> None:
+    def send(
+        self, source: NodeId, to: NodeId, channel: Channel, message: PeerMessage, skew: Nanoseconds
+    ) -> None:
         """Best effort. `skew` is how much later than now it really leaves."""
         if self.spy is not None:
             self.spy(message)

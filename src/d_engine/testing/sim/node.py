@@ -137,7 +137,12 @@ class SimNode:
     """A machine. It is the network's `Endpoint` and the replica's listener, too."""
 
     def __init__(
-        self, node: NodeId, shared: Surroundings, rngs: tuple[Random, Random], clocks: MachineClocks, settings: ReplicaSettings
+        self,
+        node: NodeId,
+        shared: Surroundings,
+        rngs: tuple[Random, Random],
+        clocks: MachineClocks,
+        settings: ReplicaSettings,
     ) -> None:
         """The second generator is for what draws few bits: timers."""
         self.id = node
@@ -251,7 +256,9 @@ class SimNode:
         except (DEngineError, InvariantBroken):
             raise
         except Exception as error:
-            raise InvariantBroken("I13", f"node {self.id} fails with {type(error).__name__}: {error}") from error
+            raise InvariantBroken(
+                "I13", f"node {self.id} fails with {type(error).__name__}: {error}"
+            ) from error
         finally:
             if self.skew:
                 self.stand_still(self.skew)
@@ -313,7 +320,9 @@ class SimNode:
         try:
             self._alive().replica.receive(sender, message)
         except MalformedError as error:
-            raise InvariantBroken("I13", f"node {self.id} calls {message} of node {sender} malformed: {error}") from error
+            raise InvariantBroken(
+                "I13", f"node {self.id} calls {message} of node {sender} malformed: {error}"
+            ) from error
 
     def connected(self, hello: Hello) -> None:
         self._note("is connected with node", hello.node_id)

@@ -37,7 +37,16 @@ SURVIVALS = tuple(Survival)
 class PagedFile:
     """One inode. `size` and content are the cache's."""
 
-    __slots__ = ("_ghosts", "_platter", "_platter_size", "_writes", "allocated", "content", "damaged", "settled")
+    __slots__ = (
+        "_ghosts",
+        "_platter",
+        "_platter_size",
+        "_writes",
+        "allocated",
+        "content",
+        "damaged",
+        "settled",
+    )
 
     def __init__(self, size: int) -> None:
         """A file of zeros that are on the platter."""
@@ -68,7 +77,9 @@ class PagedFile:
         for page in range(offset // PAGE_BYTES, -(-end // PAGE_BYTES)):
             if page not in self._platter:
                 old = self._ghosts.pop(page, None)
-                self._platter[page] = bytes(content[page * PAGE_BYTES : (page + 1) * PAGE_BYTES]) if old is None else old
+                self._platter[page] = (
+                    bytes(content[page * PAGE_BYTES : (page + 1) * PAGE_BYTES]) if old is None else old
+                )
         content[offset:end] = data
         self._writes.append((offset, data))
 
@@ -135,7 +146,11 @@ class PagedFile:
                 start = sector * SECTOR_BYTES
                 if start + SECTOR_BYTES <= len(image) and rng.random() < 0.2:
                     other = rng.randrange(first, last) * SECTOR_BYTES
-                    source = bytes(SECTOR_BYTES) if rng.random() < 0.5 else bytes(image[other : other + SECTOR_BYTES])
+                    source = (
+                        bytes(SECTOR_BYTES)
+                        if rng.random() < 0.5
+                        else bytes(image[other : other + SECTOR_BYTES])
+                    )
                     image[start : start + SECTOR_BYTES] = source.ljust(SECTOR_BYTES, b"\0")
 
     def flip_bit(self, position: int, bit: int) -> None:

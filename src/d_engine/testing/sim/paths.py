@@ -102,7 +102,9 @@ class ClientPath:
 
         _Request(self, _propose(group), int(timeout * SECOND), ended, True).begin()
 
-    def read(self, policy: int, min_revision: int, query: bytes, timeout: Nanoseconds, done: AnswerDone) -> None:
+    def read(
+        self, policy: int, min_revision: int, query: bytes, timeout: Nanoseconds, done: AnswerDone
+    ) -> None:
         """The answer to a query of the state machine."""
 
         def ended(answer: object, error: DEngineError | None) -> None:
@@ -181,7 +183,12 @@ class _Request:
     """One request with its attempts. `writes` tells whether it may have an effect."""
 
     def __init__(
-        self, path: ClientPath, ask: _Ask, timeout: Nanoseconds, done: Callable[[object, DEngineError | None], None], writes: bool
+        self,
+        path: ClientPath,
+        ask: _Ask,
+        timeout: Nanoseconds,
+        done: Callable[[object, DEngineError | None], None],
+        writes: bool,
     ) -> None:
         self._path = path
         self._ask = ask
@@ -216,7 +223,9 @@ class _Request:
         if path.home is None:
             path.later(path.attempt_time(), self._no_answer, attempt)
 
-    def _answered(self, attempt: int, doubtful_before: bool, value: object, error: DEngineError | None) -> None:
+    def _answered(
+        self, attempt: int, doubtful_before: bool, value: object, error: DEngineError | None
+    ) -> None:
         if self._attempt < 0:
             return
         if error is None:

@@ -55,14 +55,35 @@ PROFILES: dict[str, Profile] = {
     "general": Profile(NETWORK + CRASHES + DISK + CLOCKS + ELECTIONS + CLIENTS),
     "partitions": Profile((*NETWORK, "disconnect_and_return"), sizes=(2, 3, 3, 4, 5, 5)),
     "crashes": Profile((*CRASHES, "client_crash"), sizes=(1, 2, 3, 3, 4, 5)),
-    "disk": Profile((*DISK, "power_one", "power_all", "power_in_disk_operation", "kill_one"), sizes=(1, 2, 3, 3, 4, 5)),
-    "clocks": Profile((*CLOCKS, "isolate_leader", "cut_one_way"), sizes=(2, 3, 3, 4, 5), lease=0.7, reads=3.0),
+    "disk": Profile(
+        (*DISK, "power_one", "power_all", "power_in_disk_operation", "kill_one"), sizes=(1, 2, 3, 3, 4, 5)
+    ),
+    "clocks": Profile(
+        (*CLOCKS, "isolate_leader", "cut_one_way"), sizes=(2, 3, 3, 4, 5), lease=0.7, reads=3.0
+    ),
     "elections": Profile(
-        (*ELECTIONS, "isolate_one", "chain_of_partial", "cut_pair", "kill_leader", "pause_leader", "kill_all_after_promise"),
+        (
+            *ELECTIONS,
+            "isolate_one",
+            "chain_of_partial",
+            "cut_pair",
+            "kill_leader",
+            "pause_leader",
+            "kill_all_after_promise",
+        ),
         sizes=(2, 3, 4, 5),
     ),
     "reads": Profile(
-        ("isolate_leader", "cut_one_way", "pause_leader", "hold_up", "transfer", "drift", "suspend", "stall_long"),
+        (
+            "isolate_leader",
+            "cut_one_way",
+            "pause_leader",
+            "hold_up",
+            "transfer",
+            "drift",
+            "suspend",
+            "stall_long",
+        ),
         sizes=(2, 3, 3, 5),
         lease=0.7,
         reads=6.0,

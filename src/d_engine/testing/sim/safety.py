@@ -63,6 +63,7 @@ class Safety:
         self.committed: list[tuple[Term, int]] = []
         self.damaged = False
         """A disk that had acknowledged was lost: what is durable need not be where it was."""
+        self._committed_in: dict[Term, LogIndex] = {}
         self._entries: dict[tuple[LogIndex, Term], tuple[int, Term]] = {}
 
     def add(self, node: NodeId) -> NodeRecord:
@@ -99,7 +100,9 @@ class Safety:
                 "I7", f"node {record.node} sends {message}, but on its disk is {record.oracle.durable}"
             )
         if term < record.spoken_term:
-            raise InvariantBroken("I8", f"node {record.node} sends {message} after it spoke in {record.spoken_term}")
+            raise InvariantBroken(
+                "I8", f"node {record.node} sends {message} after it spoke in {record.spoken_term}"
+            )
         record.spoken_term = term
 
     def _vote(self, record: NodeRecord, term: Term, vote: NodeId, message: RaftMessage) -> None:
@@ -108,7 +111,8 @@ class Safety:
             raise InvariantBroken("I7", f"node {record.node} sends {message}, but on its disk is {durable}")
         if record.votes.setdefault(term, vote) != vote:
             raise InvariantBroken(
-                "I8", f"node {record.node} votes for {vote} in term {term}, as it did for {record.votes[term]}"
+                "I8",
+                f"node {record.node} votes for {vote} in term {term}, as it did for {record.votes[term]}",
             )
 
     def _vote_request(self, record: NodeRecord, message: VoteRequest) -> None:
@@ -150,16 +154,18 @@ class Safety:
         """The node says that it leads now."""
         self._lead(record, term)
         record.leads = term
-        last = len(self.committed)
-        if last and record.log.last_index < last:
-            raise InvariantBroken(
-                "I3", f"node {record.node} leads in term {term} with {record.log}; committed is {last}@{self.committed[-1]}"
-            )
-        if last > record.log.base and record.log.term_at(last) != self.committed[-1][0]:
+        for committed_in, last in self._committed_in.items():
+            if committed_in < term:
+                self._check_complete(record, term, last)
+
+    def _check_complete(self, record: NodeRecord, term: Term, index: LogIndex) -> None:
+        """The leader of this term has what was committed at `index` in an earlier one."""
+        log, committed = record.log, self.committed[index - 1]
+        if log.last_index < index or (index > log.base and log.term_at(index) != committed[0]):
             raise InvariantBroken(
                 "I3",
-                f"node {record.node} leads in term {term} with another entry at {last}, of term "
-                f"{record.log.term_at(last)}, than was committed: {self.committed[-1]}",
+                f"node {record.node} leads in term {term} with {log}, and has {log.term_at(index)} at {index}; "
+                f"committed was {committed}",
             )
 
     def deposed(self, record: NodeRecord) -> None:
@@ -179,12 +185,15 @@ class Safety:
             known = self._entries.setdefault((index, term), value)
             if known != value:
                 raise InvariantBroken(
-                    "I2", f"node {record.node} has {entry!r} behind term {before}, {checksum:#x}; known is {known}"
+                    "I2",
+                    f"node {record.node} has {entry!r} behind term {before}, {checksum:#x}; known is {known}",
                 )
             if entry.kind is EntryKind.CONFIGURATION:
                 found.append(decode_configuration(entry.payload))
         if log.last_index < record.commit_index:
-            raise InvariantBroken("I8", f"node {record.node} cuts its log to {log}, committed {record.commit_index}")
+            raise InvariantBroken(
+                "I8", f"node {record.node} cuts its log to {log}, committed {record.commit_index}"
+            )
         return found
 
     def check_succession(self, before: Configuration | None, after: Configuration) -> None:
@@ -199,10 +208,21 @@ class Safety:
     # --- after every turn --------------------------------------------------------------------------------------------
 
     def observe(
-        self, record: NodeRecord, term: Term, commit: LogIndex, applied: LogIndex, role: Role, voters: Configuration
+        self,
+        record: NodeRecord,
+        term: Term,
+        commit: LogIndex,
+        applied: LogIndex,
+        role: Role,
+        voters: Configuration,
     ) -> None:
         """The node's state after a turn."""
-        if term < record.term or commit < record.commit_index or applied < record.applied_index or applied > commit:
+        if (
+            term < record.term
+            or commit < record.commit_index
+            or applied < record.applied_index
+            or applied > commit
+        ):
             raise InvariantBroken(
                 "I8",
                 f"node {record.node} goes from term {record.term}, commit {record.commit_index}, applied "
@@ -220,16 +240,23 @@ class Safety:
         for index in range(max(len(committed), log.base) + 1, commit + 1):
             term, checksum = log.term_at(index), log.checksum_at(index)
             if term is None or checksum is None or len(committed) != index - 1:
-                raise InvariantBroken("I4", f"node {record.node} commits {index} with {log}; others {len(committed)}")
+                raise InvariantBroken(
+                    "I4", f"node {record.node} commits {index} with {log}; others {len(committed)}"
+                )
             committed.append((term, checksum))
+            self._committed_in[record.term] = index
         if commit > log.base:
             own = (log.term_at(commit), log.checksum_at(commit))
             if own != committed[commit - 1]:
                 raise InvariantBroken(
                     "I4", f"node {record.node} commits {own} at {commit}, others {committed[commit - 1]}"
                 )
-        if configuration is not None and not self.damaged:
-            self._check_majority(record, commit, configuration)
+        if configuration is not None:
+            for other in self.records.values():
+                if other.leads > record.term:
+                    self._check_complete(other, other.leads, commit)
+            if not self.damaged:
+                self._check_majority(record, commit, configuration)
 
     def _check_majority(self, record: NodeRecord, commit: LogIndex, configuration: Configuration) -> None:
         term = record.log.term_at(commit)
@@ -237,7 +264,8 @@ class Safety:
             having = [node for node in voters if self._has_durably(node, commit, term)]
             if voters and len(having) * 2 <= len(voters):
                 raise InvariantBroken(
-                    "I5", f"node {record.node} commits {commit}@{term}, but of {voters} only {having} have it on disk"
+                    "I5",
+                    f"node {record.node} commits {commit}@{term}, but of {voters} only {having} have it on disk",
                 )
 
     def _has_durably(self, node: NodeId, index: LogIndex, term: Term | None) -> bool:

@@ -61,7 +61,9 @@ class WatchedStorage:
         for entry in entries:
             expected = self._record.log.checksum_at(entry.index)
             if expected not in (entry.checksum, None):
-                raise InvariantBroken("I13", f"node {self._record.node} reads back {entry!r}, which it did not write")
+                raise InvariantBroken(
+                    "I13", f"node {self._record.node} reads back {entry!r}, which it did not write"
+                )
         return entries
 
     def compact(self, index: LogIndex) -> None:
@@ -90,7 +92,8 @@ class Ledger:
         known = self._rolling.setdefault(place, rolling)
         if known != rolling:
             raise InvariantBroken(
-                "I4", f"node {who} applied something else than others up to index {place[0]} (group {place[1]} of it)"
+                "I4",
+                f"node {who} applied something else than others up to index {place[0]} (group {place[1]} of it)",
             )
 
 
@@ -147,5 +150,3 @@ class WatchedMachine:
 
         self._machine.restore(rest())
         self._place, self.rolling = (index, ordinal), rolling
-
-

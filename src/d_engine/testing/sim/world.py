@@ -10,7 +10,14 @@ from dataclasses import replace
 from random import Random
 
 from d_engine.format.configuration import Configuration, Member
-from d_engine.format.errors import CorruptionError, DEngineError, DiskError, DiskFullError, IdentityError, UnknownFormatError
+from d_engine.format.errors import (
+    CorruptionError,
+    DEngineError,
+    DiskError,
+    DiskFullError,
+    IdentityError,
+    UnknownFormatError,
+)
 from d_engine.format.ids import NodeId
 from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import Role
@@ -101,7 +108,10 @@ class World:
     def _add_node(self, node: NodeId, shared: Surroundings, settings: ReplicaSettings) -> None:
         script, features = self.script, self.script.features
         timers = 0 if features.same_timers else node
-        rngs = (split(script.seed, script.profile, "node", node), split(script.seed, script.profile, "timers", timers))
+        rngs = (
+            split(script.seed, script.profile, "node", node),
+            split(script.seed, script.profile, "timers", timers),
+        )
         shape = split(script.seed, script.profile, "machine", node)
         clocks = MachineClocks(shape.randrange(SECOND, 10**6 * SECOND), shape.randrange(10**9 * SECOND))
         clocks.drift(0, shape.randrange(-features.drift, features.drift + 1))
@@ -232,14 +242,18 @@ class World:
             self.trace.counters[f"no place for {planned.name}"] += 1
             return
         self.trace.count(f"fault: {planned.name}")
-        self.trace.note(self.events.now, 0, "fault", number, f"fault {planned.name} for {planned.duration / 1e9:.3f} s")
+        self.trace.note(
+            self.events.now, 0, "fault", number, f"fault {planned.name} for {planned.duration / 1e9:.3f} s"
+        )
         self._undos[number] = undo
         self.events.after(max(planned.duration, LEAST_DURATIONS.get(planned.name, 0)), self._undo, number)
 
     def _undo(self, number: int) -> None:
         undo = self._undos.pop(number, None)
         if undo is not None:
-            self.trace.note(self.events.now, 0, "undo", number, f"fault {self.script.faults[number].name} is over")
+            self.trace.note(
+                self.events.now, 0, "undo", number, f"fault {self.script.faults[number].name} is over"
+            )
             undo()
 
     # --- phase two -------------------------------------------------------------------------------------------------------
