@@ -125,6 +125,7 @@ class Node:
             self.applied = entry.index
         raft.applied(self.applied, self.now())
         if entries:
+            self.cluster.check_leases()
             self.cluster.later(0, self.work)
 
     def _complete_later(self) -> None:
@@ -315,6 +316,16 @@ class Cluster:
             node.raft.step(sender, message, node.now())
             node.work()
 
+    def check_leases(self) -> None:
+        """Something was applied somewhere: whoever may answer on its own has it too."""
+        for node in self.nodes.values():
+            if (
+                node.applied < self.rules.newest
+                and node.raft is not None
+                and node.raft.lease_valid(node.now())
+            ):
+                raise RuleBrokenError(f"{node.id} has a lease and lacks {self.rules.newest}")
+
     def fetch(self, node: Node, source: NodeId, meta: SnapshotMeta) -> None:
         stored = self.nodes[source].disk.durable.snapshot
         if stored is None or stored.index < meta.index:
@@ -387,8 +398,6 @@ class RandomRun(Cluster):
             return
         if node.raft.lease_valid(node.now()):
             self.rules.counts["leases"] += 1
-            if node.applied < self.rules.newest:
-                raise RuleBrokenError(f"{node.id} has a lease and lacks {self.rules.newest}")
         node.reads.setdefault(node.raft.read(node.now()), 0)
         batch = max(node.reads)
         node.reads[batch] = max(node.reads[batch], self.rules.newest)

@@ -41,7 +41,9 @@ class EntryCache:
 
     def append(self, entry: Entry) -> None:
         """One more entry."""
-        check(entry.index == self.next_index, f"entry {entry.index} is not the next after {self.next_index - 1}")
+        check(
+            entry.index == self.next_index, f"entry {entry.index} is not the next after {self.next_index - 1}"
+        )
         self._entries.append(entry)
         self._size += len(entry.data)
 

@@ -105,7 +105,9 @@ class RaftLog:
 
     def append(self, entry: Entry) -> None:
         """One more entry. A configuration takes effect."""
-        check(entry.index == self.last_index + 1, f"entry {entry.index} does not follow index {self.last_index}")
+        check(
+            entry.index == self.last_index + 1, f"entry {entry.index} does not follow index {self.last_index}"
+        )
         self._terms.append(entry.index, entry.term)
         self._cache.append(entry)
         self.last_index = entry.index
