@@ -1,8 +1,5 @@
 """What clients may send must not end a node."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from d_engine.engine.backend import NodeBackend
@@ -11,8 +8,8 @@ from tests.engine.quiet_node import quiet_replica
 
 
 @pytest.fixture
-def backend(tmp_path: Path) -> Iterator[NodeBackend]:
-    yield NodeBackend(quiet_replica())
+def backend() -> NodeBackend:
+    return NodeBackend(quiet_replica())
 
 
 def never(document: bytes, error: DEngineError | None) -> None:
