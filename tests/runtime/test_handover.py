@@ -105,7 +105,8 @@ def test_a_cancelled_request_gets_no_answer(engine: EngineThread) -> None:
         assert desk.unanswered == 0
         waiting = desk.submit(3)
         desk.close()
-        assert waiting.cancelled()
+        with pytest.raises(EngineStoppedError):
+            await waiting
 
     asyncio.run(caller())
 

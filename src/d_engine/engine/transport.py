@@ -12,7 +12,7 @@ from typing import TypeVar
 from d_engine.client.reader import AnswersDone
 from d_engine.client.writer import OutcomeDone
 from d_engine.engine.backend import NodeBackend
-from d_engine.format.errors import DEngineError, EngineStoppedError
+from d_engine.format.errors import DEngineError
 from d_engine.replica.outcome import GroupOutcome
 from d_engine.runtime.handover import Desk, Ticket
 from d_engine.runtime.thread import EngineThread
@@ -65,12 +65,12 @@ class Transport:
         self._submit(_Group(group, timeout), done)
 
     def _submit(self, request: _Group, done: OutcomeDone) -> None:
-        def ended(future: "asyncio.Future[GroupOutcome]") -> None:
-            error = _error_of(future)
-            done(future.result() if error is None else GroupOutcome((), 0, error))
+        def ended(ticket: Ticket[_Group, GroupOutcome]) -> None:
+            error = ticket.error
+            done(ticket.result if error is None else GroupOutcome((), 0, error))
 
         try:
-            self._groups.submit(request).add_done_callback(ended)
+            self._groups.send(request, ended)
         except DEngineError as error:
             asyncio.get_running_loop().call_soon(done, GroupOutcome((), 0, error))
 
@@ -79,12 +79,12 @@ class Transport:
     ) -> None:
         """See `ReadTransport`."""
 
-        def ended(future: "asyncio.Future[Sequence[bytes]]") -> None:
-            error = _error_of(future)
-            done(future.result() if error is None else (), error)
+        def ended(ticket: Ticket[_Queries, Sequence[bytes]]) -> None:
+            error = ticket.error
+            done(ticket.result if error is None else (), error)
 
         try:
-            self._queries.submit(_Queries(policy, min_revision, queries, timeout)).add_done_callback(ended)
+            self._queries.send(_Queries(policy, min_revision, queries, timeout), ended)
         except DEngineError as error:
             asyncio.get_running_loop().call_soon(done, (), error)
 
@@ -93,7 +93,7 @@ class Transport:
         return self._manages.submit(_Manage(operation, arguments, timeout))
 
     def close(self) -> None:
-        """Nobody will use it any more."""
+        """Nobody will use it any more. Whoever still waits is told."""
         for desk in (self._groups, self._queries, self._manages):
             desk.close()
 
@@ -144,13 +144,3 @@ def _each(handle: Callable[[Ticket[_T, _A]], None]) -> Callable[[list[Ticket[_T,
                 ticket.fail(error)
 
     return handle_all
-
-
-def _error_of(future: "asyncio.Future[_T]") -> DEngineError | None:
-    """The error with which it ended; cancelled means that the transport was closed."""
-    if future.cancelled():
-        return EngineStoppedError("the client was closed")
-    error = future.exception()
-    if error is None or isinstance(error, DEngineError):
-        return error
-    raise error

@@ -4,7 +4,7 @@ The rule that makes it safe: **a list has one owner at a time**. The producing t
 a loop turn it passes the finished list as the argument of `call_soon_threadsafe` and never touches it again. No list is
 swapped by one thread while another appends to it, and one wake-up of the other loop carries a whole batch.
 
-`Crossing` is one direction of that. `Desk` is a pair of them with a future for each request: one desk for each loop
+`Crossing` is one direction of that. `Desk` is a pair of them with a callback for each request: one desk for each loop
 that uses the engine. A loop that is closed drops the results that were on their way to it, and nothing else. When the
 engine ends, every request that has no answer fails, also those that were handed over and never looked at: with
 `OutcomeUnknownError` if it was in doubt by then, else with `EngineStoppedError`.
@@ -58,17 +58,18 @@ class Crossing(Generic[_Item]):
 
 
 class Ticket(Generic[_Request, _Answer]):
-    """One request on its way. The engine's side reads `request` and answers once; `future` is the caller's."""
+    """One request on its way. The engine's side reads `request` and answers once; `done` is the caller's."""
 
-    __slots__ = ("_desk", "error", "future", "in_doubt", "request", "result")
+    __slots__ = ("_desk", "done", "error", "in_doubt", "request", "result")
 
     def __init__(
-        self, desk: "Desk[_Request, _Answer]", request: _Request, future: "asyncio.Future[_Answer]"
+        self, desk: "Desk[_Request, _Answer]", request: _Request, done: "Done[_Request, _Answer]"
     ) -> None:
         self._desk = desk
         self.request = request
-        self.future = future
+        self.done = done
         self.result: _Answer
+        """Set unless `error` is."""
         self.error: DEngineError | None = None
         self.in_doubt = False
         """To be set on the engine's thread before the request enters a log or a message: from then on, an end of the
@@ -83,6 +84,10 @@ class Ticket(Generic[_Request, _Answer]):
         """On the engine's thread, once, instead of `answer`."""
         self.error = error
         self._desk.back.put(self)
+
+
+Done = Callable[[Ticket[_Request, _Answer]], None]
+"""Called once, on the caller's loop, when the ticket holds its result or error."""
 
 
 class Desk(Generic[_Request, _Answer]):
@@ -105,14 +110,26 @@ class Desk(Generic[_Request, _Answer]):
         """Used by the tickets, on the engine's thread."""
         thread.on_end(self._engine_ended)
 
-    def submit(self, request: _Request) -> "asyncio.Future[_Answer]":
-        """The answer to come. Cancelling the future only means that nobody waits for it any more. Raises
-        `ForkedError` and `EngineStoppedError`."""
+    def send(self, request: _Request, done: Done[_Request, _Answer]) -> None:
+        """Hand over; `done` comes later. Raises `ForkedError` and `EngineStoppedError`."""
         self._thread.check()
-        future: asyncio.Future[_Answer] = self._loop.create_future()
-        ticket = Ticket(self, request, future)
+        ticket = Ticket(self, request, done)
         self._open[ticket] = None
         self._there.put(ticket)
+
+    def submit(self, request: _Request) -> "asyncio.Future[_Answer]":
+        """Hand over; the answer to come. Cancelling the future only means that nobody waits for it any more."""
+        future: asyncio.Future[_Answer] = self._loop.create_future()
+
+        def done(ticket: Ticket[_Request, _Answer]) -> None:
+            if future.done():
+                return
+            if ticket.error is None:
+                future.set_result(ticket.result)
+            else:
+                future.set_exception(ticket.error)
+
+        self.send(request, done)
         return future
 
     @property
@@ -121,36 +138,29 @@ class Desk(Generic[_Request, _Answer]):
         return len(self._open)
 
     def close(self) -> None:
-        """Nobody will use it any more. Whoever still waits is cancelled."""
+        """Nobody will use it any more. Whoever still waits is told, as if the engine had ended."""
         self._thread.off_end(self._engine_ended)
-        for ticket in list(self._open):
-            ticket.future.cancel()
-        self._open.clear()
+        self._fail_all()
 
     # --- on the caller's thread ----------------------------------------------------------------------------------
 
     def _resolve(self, tickets: list[Ticket[_Request, _Answer]]) -> None:
         waiting = self._open
         for ticket in tickets:
-            waiting.pop(ticket, None)
-            future = ticket.future
-            if future.done():
-                continue
-            if ticket.error is None:
-                future.set_result(ticket.result)
-            else:
-                future.set_exception(ticket.error)
+            if ticket in waiting:
+                del waiting[ticket]
+                ticket.done(ticket)
 
     def _fail(self, tickets: list[Ticket[_Request, _Answer]]) -> None:
         for ticket in tickets:
-            self._open.pop(ticket, None)
-            if ticket.future.done():
+            if ticket not in self._open:
                 continue
+            del self._open[ticket]
             stopped = self._thread.stopped_error()
+            ticket.error = stopped
             if ticket.in_doubt:
-                ticket.future.set_exception(OutcomeUnknownError(f"{stopped}; the request was under way"))
-            else:
-                ticket.future.set_exception(stopped)
+                ticket.error = OutcomeUnknownError(f"{stopped}; the request was under way")
+            ticket.done(ticket)
 
     def _fail_all(self) -> None:
         self._fail(list(self._open))
