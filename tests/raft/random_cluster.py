@@ -43,7 +43,7 @@ from d_engine.raft.settings import RaftSettings
 from tests.raft.model_disk import ModelDisk
 
 MS = 1_000_000
-FAULTY_MS, HEALED_MS = 8_000, 12_000
+FAULTY_MS, HEALED_MS = 8_000, 8_000
 
 
 class RuleBrokenError(AssertionError):
@@ -360,7 +360,7 @@ class RandomRun(Cluster):
                 random.uniform(0, 0.2),
                 random.choice((5, 400)),
             )
-        self.every(1, 40, FAULTY_MS + HEALED_MS - 4000, self._propose)
+        self.every(1, 40, FAULTY_MS + HEALED_MS // 4, self._propose)
         self.every(1, 60, FAULTY_MS, self._read)
         faults: tuple[tuple[int, Callable[[], None]], ...] = (
             (1500, self._crash),
@@ -417,12 +417,13 @@ class RandomRun(Cluster):
 
     def _partition(self) -> None:
         self.cut = {}
-        kind = self.random.choice(("none", "halves", "one way", "ring"))
+        kind = self.random.choice(("none", "halves", "alone", "one way", "ring"))
         ids = list(self.nodes)
-        side = {i: self.random.random() < 0.5 for i in ids}
+        lonely = self.random.choice(ids)
+        side = {i: i == lonely if kind == "alone" else self.random.random() < 0.5 for i in ids}
         for a in ids:
             for b in ids:
-                if (kind == "halves" and side[a] != side[b]) or (
+                if (kind in ("halves", "alone") and side[a] != side[b]) or (
                     kind == "one way" and side[a] and not side[b]
                 ):
                     self.cut[a, b] = True

@@ -64,16 +64,11 @@ class Changes:
             raise NotLeader(f"node {state.node_id} does not lead, or is giving leadership away")
         if not state.is_ready:
             raise ChangePendingError("the leader has not committed anything in its term yet; try again")
-        if self._is_pending():
-            raise ChangePendingError(
-                f"the change at index {state.log.configuration_index} is not finished; wait, then try again"
-            )
+        pending = state.pending_change
+        if pending:
+            raise ChangePendingError(f"another change is not finished: {pending}; wait, then try again")
         target = target_of(state.configuration, changes, state.incarnations)
         return self._append(enter(state.configuration, target), log_time, now)
-
-    def _is_pending(self) -> bool:
-        log = self._state.log
-        return log.configuration.joint or log.configuration_index > self._state.told_commit
 
     def _append(self, configuration: Configuration, log_time: Nanoseconds, now: Nanoseconds) -> LogIndex:
         payload = encode_configuration(configuration)

@@ -77,7 +77,7 @@ class Raft(RaftView):
         self._follower_log = FollowerLog(state)
         self._inbox = Inbox(state, self._election, self._follower_log, self._replication, self._reads)
         self._told_commit = log.commit_index
-        self._told_leader = LeaderState(Role.FOLLOWER, 0, NOBODY, False)
+        self._told_standing = (Role.FOLLOWER, 0, NOBODY, False)
 
     # --- time and messages -------------------------------------------------------------------------------------------
 
@@ -208,7 +208,8 @@ class Raft(RaftView):
         effects.install, state.install = state.install, None
         if state.log.commit_index != self._told_commit:
             effects.commit_index = self._told_commit = state.log.commit_index
-        leader_state = LeaderState(state.role, state.term, state.leader, state.is_ready)
-        if leader_state != self._told_leader:
-            effects.leader_state = self._told_leader = leader_state
+        standing = (state.role, state.term, state.leader, state.is_ready)
+        if standing != self._told_standing:
+            self._told_standing = standing
+            effects.leader_state = LeaderState(*standing)
         return effects

@@ -9,11 +9,15 @@ is one configuration entry. If it differs, the step goes through a joint configu
 Safety: majorities of *old* and of *joint* overlap in *old*, those of *joint* and of *new* overlap in *new*; *old* and
 *new* are never in force side by side, because *new* is appended only once *joint* is committed.
 
+A voter counts only if it is bound to a data directory (`d_engine.raft.quorum`). New voters that are not bound yet are
+let in only where the bound ones are a majority without them: else nothing could be decided any more. And a step never
+puts another data directory under the id of a member: that would be another voter without a joint state.
+
 A voter that becomes a learner stays a voter of the outgoing half until the joint state is left (`learners_next`): it
 must not be both at once. A member that goes stays listed, with its address, as long as the outgoing half needs it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
@@ -51,7 +55,7 @@ class Promote:
 
 @dataclass(frozen=True, slots=True)
 class Demote:
-    """A voter becomes a learner."""
+    """A voter becomes a learner, until somebody asks for the opposite."""
 
     node_id: NodeId
 
@@ -83,6 +87,8 @@ class _Draft:
         self.voters = dict.fromkeys(configuration.voters, True)
         self.learners = dict.fromkeys(configuration.learners, True)
         self.read_only = dict.fromkeys(configuration.read_only, True)
+        self.demoted = dict.fromkeys(configuration.demoted, True)
+        self._before = configuration
 
     def member(self, node_id: NodeId) -> Member:
         member = self.members.get(node_id)
@@ -101,7 +107,7 @@ class _Draft:
                 self._add(change)
             case Remove(node_id):
                 self.member(node_id)
-                for role in (self.voters, self.learners, self.read_only):
+                for role in (self.voters, self.learners, self.read_only, self.demoted):
                     role.pop(node_id, None)
                 del self.members[node_id]
             case Promote(node_id):
@@ -110,7 +116,7 @@ class _Draft:
                 self.member(node_id)
                 if self.voters.pop(node_id, None) is None:
                     raise MembershipError(f"node {node_id} is no voter")
-                self.learners[node_id] = True
+                self.learners[node_id] = self.demoted[node_id] = True
             case Bind(node_id, incarnation):
                 if self.member(node_id).incarnation not in (0, incarnation):
                     raise MembershipError(f"node {node_id} is bound to another data directory")
@@ -124,20 +130,27 @@ class _Draft:
         node_id = change.member.id
         if node_id in self.members:
             raise MembershipError(f"node {node_id} is a member already")
+        if self._before.member(node_id) is not None:
+            raise MembershipError(
+                f"node {node_id} cannot be removed and added in one step; remove it, then add it"
+            )
         self.members[node_id] = change.member
         self.learners[node_id] = True
         if change.read_only:
             self.read_only[node_id] = True
 
     def _promote(self, node_id: NodeId) -> None:
-        member = self.member(node_id)
+        self.member(node_id)
         if node_id in self.read_only:
             raise MembershipError(f"node {node_id} was added as read-only and can never be a voter")
         if self.learners.pop(node_id, None) is None:
             raise MembershipError(f"node {node_id} is no learner")
-        if member.incarnation == 0:
-            raise MembershipError(f"node {node_id} has not shown its data directory yet; it would not count")
+        self.demoted.pop(node_id, None)
         self.voters[node_id] = True
+
+    def unbound(self) -> list[NodeId]:
+        """Voters that would not count."""
+        return [node_id for node_id in self.voters if self.members[node_id].incarnation == 0]
 
 
 def target_of(
@@ -157,12 +170,19 @@ def target_of(
             draft.bind(change.member.id, known)
     if not draft.voters:
         raise MembershipError("the change would leave no voter")
+    unbound = draft.unbound()
+    if draft.voters != dict.fromkeys(configuration.voters, True) and 2 * len(unbound) >= len(draft.voters):
+        raise MembershipError(
+            f"{words_of(unbound)} did not show a data directory yet, so that no majority of "
+            f"{words_of(draft.voters)} would count; start what is missing, then try again"
+        )
     target = replace(
         configuration,
         members=tuple(draft.members[node_id] for node_id in sorted(draft.members)),
         voters=tuple(sorted(draft.voters)),
         learners=tuple(sorted(draft.learners)),
         read_only=tuple(sorted(draft.read_only)),
+        demoted=tuple(sorted(draft.demoted)),
     )
     try:
         validate_configuration(target)
@@ -199,3 +219,29 @@ def leave(configuration: Configuration) -> Configuration:
         learners_next=(),
         read_only=tuple(node_id for node_id in configuration.read_only if node_id in staying),
     )
+
+
+def words_of(nodes: Iterable[NodeId]) -> str:
+    """Nodes in an error's text."""
+    named = [str(node) for node in sorted(nodes)]
+    return f"node{'s' if len(named) > 1 else ''} {', '.join(named)}"
+
+
+def describe_step(before: Configuration, after: Configuration) -> str:
+    """What a configuration changes, for an error's text."""
+    if after.joint:
+        return f"voters change from {words_of(after.outgoing)} to {words_of(after.voters)}"
+    if before.joint:
+        return f"voters have changed from {words_of(before.outgoing)} to {words_of(after.voters)}"
+    known = {member.id: member for member in before.members}
+    words = []
+    for member in after.members:
+        earlier = known.pop(member.id, None)
+        if earlier is None:
+            words.append(f"node {member.id} is added")
+        elif earlier.address != member.address:
+            words.append(f"node {member.id} moves to {member.address}")
+        elif earlier.incarnation != member.incarnation:
+            words.append(f"node {member.id} is bound to its data directory")
+    words += [f"node {node_id} is removed" for node_id in known]
+    return ", ".join(words) or "nothing changes"

@@ -84,6 +84,8 @@ class Reads:
 
     def _confirm(self, leading: Leading) -> None:
         state = self._state
+        if leading.rounds.is_idle and not leading.answers:
+            return
         echoed = {peer: progress.round_acked for peer, progress in leading.progress.items()}
         echoed[state.node_id] = leading.rounds.number
         for confirmed in leading.rounds.confirm(state.electorate.reached(echoed)):

@@ -106,6 +106,8 @@ class Replication:
     def advance_commit(self, leading: Leading) -> None:
         """Commit what a majority has, if it is of this term."""
         state, log = self._state, self._state.log
+        if log.commit_index == log.last_index:
+            return
         matches = {peer: progress.match_index for peer, progress in leading.progress.items()}
         matches[state.node_id] = log.durable_index
         index = state.electorate.reached(matches)

@@ -55,6 +55,11 @@ class Rounds:
         """True while so many rounds are under way that further reads wait for one of them to end."""
         return len(self._under_way) >= MAX_ROUNDS
 
+    @property
+    def is_idle(self) -> bool:
+        """True if no echo is waited for."""
+        return not self._under_way
+
     def confirm(self, number: int) -> list[Round]:
         """A majority has echoed `number`: the rounds that are confirmed by that, oldest first."""
         confirmed: list[Round] = []

@@ -23,6 +23,7 @@ from d_engine.format.state import HardState
 from d_engine.raft.durability import Durability
 from d_engine.raft.effects import Install, Role
 from d_engine.raft.log import RaftLog
+from d_engine.raft.membership import describe_step
 from d_engine.raft.progress import Progress
 from d_engine.raft.quorum import Electorate
 from d_engine.raft.rounds import Rounds
@@ -154,6 +155,15 @@ class RaftState:
     def is_ready(self) -> bool:
         """A leader that has applied its term's first entry: it knows everything that was ever committed."""
         return self.leading is not None and self.log.applied_index >= self.leading.first_index
+
+    @property
+    def pending_change(self) -> str:
+        """The step of members that is under way, in words; empty if there is none."""
+        log, index = self.log, self.log.configuration_index
+        if not log.configuration.joint and index <= self.told_commit:
+            return ""
+        before = log.configuration_at(index - 1)
+        return f"{describe_step(before, log.configuration)} (log index {index})"
 
     @property
     def told_commit(self) -> LogIndex:

@@ -26,7 +26,8 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class RaftStatus:
-    """One node's state at a moment. `peers` is empty unless it leads."""
+    """One node's state at a moment. `pending_change` is the step of members that is under way, in words, empty if there is
+    none. `peers` is empty unless it leads."""
 
     role: Role
     term: Term
@@ -39,6 +40,7 @@ class RaftStatus:
     applied_index: LogIndex
     configuration: Configuration
     configuration_index: LogIndex
+    pending_change: str
     transferee: NodeId
     peers: Mapping[NodeId, PeerStatus]
 
@@ -176,6 +178,7 @@ class RaftView:
             applied_index=log.applied_index,
             configuration=log.configuration,
             configuration_index=log.configuration_index,
+            pending_change=state.pending_change,
             transferee=self.transferee,
             peers=peers,
         )
