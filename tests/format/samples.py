@@ -72,15 +72,17 @@ def configurations(draw: st.DrawFn) -> Configuration:
     voters = tuple(node for node, role in zip(ids, roles, strict=True) if role in "vb")
     outgoing = tuple(node for node, role in zip(ids, roles, strict=True) if role in "ob")
     learners = tuple(node for node, role in zip(ids, roles, strict=True) if role == "l")
+    next_ones = tuple(node for node in outgoing if node not in voters and draw(st.booleans()))
     return Configuration(
         cluster_id=draw(counts),
         members=tuple(Member(node, draw(st.text(max_size=MAX_ADDRESS_LENGTH)), draw(counts)) for node in ids),
         voters=voters,
         outgoing=outgoing,
         learners=learners,
-        learners_next=tuple(node for node in outgoing if node not in voters and draw(st.booleans())),
+        learners_next=next_ones,
         read_only=tuple(node for node in learners if draw(st.booleans())),
         lease_reads=draw(st.booleans()),
+        demoted=tuple(node for node in sorted((*learners, *next_ones)) if draw(st.booleans())),
     )
 
 

@@ -277,6 +277,8 @@ def test_every_bit_of_a_frames_head_counts() -> None:
         (Configuration(1, (Member(1), Member(2)), (1, 2), learners_next=(2,)), "outgoing voter"),
         (Configuration(1, (Member(1), Member(2)), (1, 2), (2,), learners_next=(2,)), "incoming voter"),
         (Configuration(1, (Member(1),), (1,), read_only=(3,)), "members of"),
+        (Configuration(1, (Member(1),), (1,), demoted=(3,)), "members of"),
+        (Configuration(1, (Member(1),), (1,), demoted=(1,)), "only learners"),
     ],
 )
 def test_configuration_whose_parts_do_not_fit(configuration: Configuration, text: str) -> None:

@@ -13,7 +13,7 @@ from d_engine.format.messages import (
 from d_engine.format.state import RecoveredLog
 from d_engine.raft.core import Raft
 from d_engine.raft.effects import Role
-from d_engine.raft.membership import AddLearner, Promote, Remove
+from d_engine.raft.membership import AddLearner, Demote, Promote, Remove
 from d_engine.raft.settings import RaftSettings
 from tests.raft.lone_node import LoneNode, command, configuration_of
 
@@ -152,13 +152,46 @@ def test_learner_gets_the_log_and_does_not_count() -> None:
     assert node.raft.commit_index == 0
 
 
-def test_promotion_needs_a_data_directory_that_was_seen() -> None:
-    """Section 3, birth and identity: a voter that would not count is not made."""
-    node = LoneNode((1,))
+def test_promotion_leaves_a_majority_that_counts() -> None:
+    """Section 3, birth and identity: voters that are not bound never count, so they must not be half of all."""
+    node = LoneNode((1,), voters=(1,))
     node.lead()
+    node.persist()
 
     with pytest.raises(MembershipError):
         node.raft.propose_change([AddLearner(Member(4)), Promote(4)], 0, node.now)
     node.raft.peer_incarnation(4, 104, node.now)
     node.raft.propose_change([AddLearner(Member(4)), Promote(4)], 0, node.now)
-    assert node.raft.configuration.voters == (1, 2, 3, 4)
+    assert node.raft.configuration.voters == (1, 4)
+
+
+def test_data_directory_does_not_change_under_an_id_within_one_step() -> None:
+    """Section 3, joint consensus: another directory is another voter, and needs a step of its own."""
+    node = LoneNode((1,))
+    node.lead()
+
+    with pytest.raises(MembershipError):
+        node.raft.propose_change([Remove(3), AddLearner(Member(3, "", 999)), Promote(3)], 0, node.now)
+
+
+def test_second_change_is_told_what_is_pending() -> None:
+    """Section 3: one change at a time."""
+    node = LoneNode((1,))
+    node.lead()
+    node.raft.propose_change([Remove(3), AddLearner(Member(4)), Promote(4)], 0, node.now)
+
+    with pytest.raises(ChangePendingError, match="from nodes 1, 2, 3 to nodes 1, 2, 4"):
+        node.raft.propose_change(Demote(2), 0, node.now)
+
+
+def test_second_change_is_told_of_a_pending_learner() -> None:
+    node = LoneNode((1,))
+    node.lead()
+    node.raft.propose_change([AddLearner(Member(4)), Remove(3)], 0, node.now)
+    joint = node.raft.status().pending_change
+    other = LoneNode((1,))
+    other.lead()
+    other.raft.propose_change(AddLearner(Member(4)), 0, other.now)
+
+    assert joint == "voters change from nodes 1, 2, 3 to nodes 1, 2 (log index 3)"
+    assert other.raft.status().pending_change == "node 4 is added (log index 3)"

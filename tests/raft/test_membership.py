@@ -61,7 +61,7 @@ def oracle(configuration: Configuration, steps: list[Change]) -> tuple[set[int],
         node = step.member.id if isinstance(step, AddLearner) else step.node_id
         member = node in voters | learners
         if isinstance(step, AddLearner):
-            if member:
+            if member or configuration.member(node):
                 return None
             learners.add(node)
             read_only |= {node} if step.read_only else set()
@@ -156,6 +156,38 @@ def test_members_that_have_been_seen_are_bound_on_the_way() -> None:
     assert target_of(before, [AddLearner(Member(3))], {3: 103}).member(3) == Member(3, "", 103)
     with pytest.raises(MembershipError):
         target_of(before, [Promote(2)], {})
+
+
+def test_new_voter_that_is_not_bound_is_let_in_where_the_others_are_a_majority() -> None:
+    """Else nothing could be decided until it shows itself."""
+    one = Configuration(7, (Member(1, "", 1),), (1,))
+    three = Configuration(7, (Member(1, "", 1), Member(2, "", 1), Member(3, "", 1)), (1, 2, 3))
+    replace_3 = [Remove(3), AddLearner(Member(4)), Promote(4)]
+    replace_1 = [Remove(1), AddLearner(Member(4)), Promote(4)]
+
+    assert target_of(three, replace_3, {}).voters == (1, 2, 4)
+    with pytest.raises(MembershipError, match="no majority of nodes 1, 4"):
+        target_of(one, [AddLearner(Member(4)), Promote(4)], {})
+    with pytest.raises(MembershipError, match="no majority of node 4"):
+        target_of(one, replace_1, {})
+
+
+def test_step_never_puts_another_data_directory_under_the_id_of_a_voter() -> None:
+    """The voters' ids would stay the same, their promises would not: two majorities could be disjoint."""
+    before = Configuration(7, (Member(1, "", 1), Member(2, "", 1), Member(3, "", 1)), (1, 2, 3))
+
+    with pytest.raises(MembershipError, match="in one step"):
+        target_of(before, [Remove(3), AddLearner(Member(3, "", 9)), Promote(3)], {})
+
+
+def test_demoted_voter_is_marked_until_it_is_promoted() -> None:
+    before = Configuration(7, (Member(1, "", 1), Member(2, "", 1)), (1, 2))
+    joint = enter(before, target_of(before, [Demote(2)], {}))
+    demoted = leave(joint)
+
+    assert (joint.demoted, demoted.demoted) == ((2,), (2,))
+    assert target_of(demoted, [Promote(2)], {}).demoted == ()
+    assert target_of(demoted, [Remove(2)], {}).demoted == ()
 
 
 def test_bound_member_is_not_bound_again() -> None:

@@ -27,7 +27,8 @@ class Configuration(Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
     `members` lists everybody once, by rising id. `voters` decide; while `outgoing` is not empty, the old voters must
     agree too. `learners` receive the log and decide nothing; `learners_next` are old voters that become learners when
-    the joint state is left. `read_only` are the learners that must never be promoted.
+    the joint state is left. `read_only` are the learners that must never be promoted, `demoted` those that were voters
+    and become voters again only when somebody asks for it.
     """
 
     cluster_id: ClusterId
@@ -38,6 +39,7 @@ class Configuration(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     learners_next: tuple[NodeId, ...] = ()
     read_only: tuple[NodeId, ...] = ()
     lease_reads: bool = False
+    demoted: tuple[NodeId, ...] = ()
 
     @property
     def joint(self) -> bool:
@@ -96,7 +98,7 @@ def validate_configuration(configuration: Configuration) -> None:
         configuration.learners,
         configuration.learners_next,
     )
-    for role in (*roles, configuration.read_only):
+    for role in (*roles, configuration.read_only, configuration.demoted):
         if role != tuple(sorted({*role})) or any(node not in ids for node in role):
             raise MalformedError(f"{role} are not distinct rising members of {ids}")
     if not configuration.voters:
@@ -108,5 +110,8 @@ def validate_configuration(configuration: Configuration) -> None:
         raise MalformedError("only an outgoing voter can become a learner later")
     if any(node in configuration.voters for node in configuration.learners_next):
         raise MalformedError("an incoming voter cannot become a learner")
+    learners = (*configuration.learners, *configuration.learners_next)
+    if any(node not in learners for node in configuration.demoted):
+        raise MalformedError("only learners can have been demoted")
     if any(node not in voters and node not in configuration.learners for node in ids):
         raise MalformedError("a member is neither voter nor learner")

@@ -26,8 +26,8 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class RaftStatus:
-    """One node's state at a moment. `pending_change` is the step of members that is under way, in words, empty if there is
-    none. `peers` is empty unless it leads."""
+    """One node's state at a moment. `pending_change` is the step of members that is under way, in words, empty if there
+    is none. `peers` is empty unless it leads."""
 
     role: Role
     term: Term
