@@ -120,10 +120,11 @@ class Crashes(RuleBasedStateMachine):
         self.log.wal.compact(index)
 
     @precondition(lambda self: not self.log.failures)
-    @rule(ahead=st.integers(1, 50))
+    @rule(ahead=st.integers(-5, 50))
     def reset(self, ahead: int) -> None:
         state = self.story[-1]
-        snapshot = SnapshotMeta(state.last_index + ahead, state.last_term, configuration(1, 2))
+        index = max(state.last_index + ahead, state.first_index)
+        snapshot = SnapshotMeta(index, state.last_term, configuration(1, 2))
         self.step(replace(state, base=snapshot, entries=()))
         self.log.wal.reset(snapshot)
 

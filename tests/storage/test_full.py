@@ -4,7 +4,7 @@ import pytest
 
 from d_engine.format.errors import DEngineError, DiskError, DiskFullError
 from d_engine.format.state import HardState
-from d_engine.storage.disk import DiskOperation, SyncFile, TruncateFile, WriteFile
+from d_engine.storage.disk import DiskOperation, Lane, SyncFile, TruncateFile, WriteFile
 from tests.storage.crash_disk import CrashDisk
 from tests.storage.logs import SEGMENT_BYTES, Log, entries, entry, recover, reopened
 
@@ -115,15 +115,41 @@ def test_the_first_write_to_a_segment_can_be_cut_back_too() -> None:
     assert reopened(log.disk).all() == entries(1, 2)
 
 
+def test_no_segment_is_missing_while_the_first_write_waits_for_room() -> None:
+    log = Log(CrashDisk())
+    log.disk.refuse = lambda operation: (
+        no_room_for_the_log(operation) if getattr(operation, "name", "").endswith(".wal") else None
+    )
+    log.append(entry(1))
+    log.disk.settle()
+    for _ in range(3):
+        log.wal.retry()
+        log.disk.settle()
+        survivor = log.disk.copy()
+        assert recover(survivor).last_index == 0
+
+
+@pytest.mark.parametrize("operations", range(3))
+def test_a_crash_while_the_first_write_to_a_segment_is_cut_back(operations: int) -> None:
+    log = Log(CrashDisk())
+    log.disk.refuse = no_room_for_the_log
+    log.append(entry(1))
+    log.disk.step(Lane.LOG)
+    log.disk.step(Lane.LOG, operations)
+    assert not any(isinstance(operation, TruncateFile) for operation in log.disk.performed)
+    again = reopened(log.disk)
+    again.write(entry(1, 2))
+    assert reopened(again.disk).all() == [entry(1, 2)]
+
+
 @pytest.mark.parametrize("operations", [0, 1, 2, 3])
 def test_a_crash_while_a_write_is_cut_back(operations: int) -> None:
     log = Log(CrashDisk())
     log.write(*entries(1, 3))
     log.disk.refuse = no_room_for_the_log
     log.append(entry(4))
-    lane = next(lane for lane, queue in log.disk.queues.items() if queue)
-    log.disk.step(lane)
-    log.disk.step(lane, operations)
+    log.disk.step(Lane.LOG)
+    log.disk.step(Lane.LOG, operations)
     log.disk.refuse = lambda operation: None
     again = reopened(log.disk)
     assert again.all() == entries(1, 3)

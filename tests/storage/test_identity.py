@@ -22,6 +22,14 @@ def test_an_empty_directory_becomes_the_nodes_own() -> None:
     assert load(disk.crash(Random(1)), drawn=5) == 0xABCDEF
 
 
+def test_an_identity_whose_name_was_not_synced_is_durable_before_it_is_used() -> None:
+    disk = CrashDisk()
+    load(disk)
+    disk.durable_names.clear()
+    assert load(disk) == 0xABCDEF
+    assert load(disk.crash(Random(1)), drawn=5) == 0xABCDEF
+
+
 def test_the_incarnation_is_never_zero() -> None:
     assert load(CrashDisk(), drawn=0) == 1
 

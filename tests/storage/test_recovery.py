@@ -151,25 +151,38 @@ def test_damage_in_earlier_segments_is_corruption() -> None:
                 recover(damaged)
 
 
-def test_records_lost_at_the_end_of_an_earlier_segment_are_noticed() -> None:
-    """Nothing looks damaged then: the next segment's first record knows better."""
-    log = rolled_log()
-    name = segments(log.disk)[1]
-    data = bytes(log.disk.names[name].current)
-    start = data.rindex(b"rec1")
+def without(disk: CrashDisk, name: str, start: int) -> CrashDisk:
+    """Everything in the file from `start` on is lost, and does not look damaged."""
 
     def lose(data: bytearray) -> None:
         data[start:] = bytes(len(data) - start)
 
-    with pytest.raises(CorruptionError, match=segments(log.disk)[2]):
-        recover(with_data(log.disk, name, lose))
+    return with_data(disk, name, lose)
 
-    def lose_all(data: bytearray) -> None:
-        data[HEADER_BYTES:] = bytes(len(data) - HEADER_BYTES)
 
+def test_a_batch_lost_at_the_end_of_an_earlier_segment_is_noticed() -> None:
+    log = rolled_log()
+    _, name, following, *_ = segments(log.disk)
+    start = log.disk.names[name].current.rindex(b"rec1")
+    with pytest.raises(CorruptionError, match=f"{following}, offset {HEADER_BYTES}: write batch"):
+        recover(without(log.disk, name, start))
+
+
+def test_part_of_a_batch_lost_at_the_end_of_an_earlier_segment_is_noticed() -> None:
+    """The number of the batch does not tell, but the next segment's first record knows how far the log went."""
+    log = Log(CrashDisk())
+    log.write(*entries(1, 30, size=250))
+    name, following, *_ = segments(log.disk)
+    start = log.disk.names[name].current.rindex(b"rec1")
+    with pytest.raises(CorruptionError, match=f"{following} does not continue"):
+        recover(without(log.disk, name, start))
+
+
+def test_a_segment_that_lost_everything_is_corruption() -> None:
+    log = rolled_log()
     for name in segments(log.disk)[:2]:
         with pytest.raises(CorruptionError, match=name):
-            recover(with_data(log.disk, name, lose_all))
+            recover(without(log.disk, name, HEADER_BYTES))
 
 
 def test_a_missing_segment_is_corruption() -> None:
@@ -275,6 +288,17 @@ def test_a_segment_that_was_begun_and_torn_is_used_again() -> None:
     assert reopened(again.disk).all() == entries(1, count + 40, size=100)
 
 
+@pytest.mark.parametrize("window", [40, 47, 64, 100, 333])
+def test_proof_of_damage_is_found_wherever_a_window_ends(
+    monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    log, _, _ = last_batch()
+    log.disk.flip(FIRST, HEADER_BYTES + 3)
+    monkeypatch.setattr("d_engine.storage.reader.WINDOW_BYTES", window)
+    with pytest.raises(CorruptionError):
+        recover(log.disk)
+
+
 def test_recovery_changes_nothing_the_second_time() -> None:
     log, start, end = last_batch()
 
@@ -331,12 +355,12 @@ def test_a_segment_under_another_name_is_corruption() -> None:
         recover(log.disk)
 
 
-def planted_record(kind: int, body: bytes) -> CrashDisk:
+def planted_record(kind: int, body: bytes, batch: int = 4) -> CrashDisk:
     log = synced_log()
     end = end_of_data(log.disk, FIRST)
-    frame = encode_frame(segment_salt(SEED, 1), end, RecordType.ENTRY, body, end, 4)
+    frame = encode_frame(segment_salt(SEED, 1), end, RecordType.ENTRY, body, end, batch)
     if kind != RecordType.ENTRY:
-        frame = encode_frame(segment_salt(SEED, 1), end, kind, body, end, 4)  # type: ignore[arg-type]
+        frame = encode_frame(segment_salt(SEED, 1), end, kind, body, end, batch)  # type: ignore[arg-type]
 
     def plant(data: bytearray) -> None:
         data[end : end + len(frame) + len(body)] = frame + body
@@ -352,6 +376,11 @@ def test_an_unknown_type_of_record_is_refused() -> None:
 def test_an_unknown_version_of_an_entry_is_refused() -> None:
     with pytest.raises(UnknownFormatError, match="entry has format version 9"):
         recover(planted_record(RecordType.ENTRY, b"\x09" + entry(7).data[1:]))
+
+
+def test_a_gap_between_batches_is_corruption() -> None:
+    with pytest.raises(CorruptionError, match="write batch 9"):
+        recover(planted_record(RecordType.HARD_STATE, bytes(12), batch=9))
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,15 @@ def test_an_entry_is_replaced_while_it_is_being_written(log: Log) -> None:
     assert log.all() == reopened(log.disk).all() == expected
 
 
+def test_entries_are_cut_off_while_they_are_being_written(log: Log) -> None:
+    log.append(*entries(1, 2))
+    log.append(*entries(3, 6))
+    log.append(entry(2, 2))
+    assert log.all() == [entry(1), entry(2, 2)]
+    while log.disk.step(Lane.LOG):
+        assert log.all() == [entry(1), entry(2, 2)]
+
+
 def test_replacing_reaches_back_over_segments(log: Log) -> None:
     log.write(*entries(1, 60, size=200))
     assert len(segments(log.disk)) > 3
@@ -292,6 +301,16 @@ def test_the_log_starts_anew_behind_an_installed_snapshot(log: Log) -> None:
     assert again.recovered.tail == (entry(1001, 2),)
     assert again.all() == [entry(1001, 2)]
     assert len(segments(log.disk)) <= 2
+
+
+def test_the_log_starts_anew_behind_a_snapshot_that_is_older_than_its_end(log: Log) -> None:
+    log.write(*entries(1, 20))
+    log.wal.reset(meta(10, 2))
+    log.disk.settle()
+    again = reopened(log.disk)
+    assert (again.recovered.first_index, again.recovered.last_index) == (11, 10)
+    assert again.recovered.tail == ()
+    assert again.all() == []
 
 
 def test_a_reset_alone_is_written(log: Log) -> None:

@@ -141,13 +141,10 @@ class Recovery:
         return (*operations, SyncFile(name))
 
     def _tidy(self, unused: Sequence[Segment]) -> Sequence[DiskOperation]:
-        """Keep one spare segment, made durable again; remove others, the newest first, and what was unfinished. An
-        active segment that is empty may have to be replaced and then has no other behind it."""
+        """Keep the spare segment, made durable again; remove what was unfinished."""
         operations: list[DiskOperation] = [RemoveFile(UNFINISHED_NAME)]
-        kept = 0 if self.segments.active.empty else 1
-        for segment in reversed(unused[kept:]):
-            operations += (RemoveFile(segment.name), SyncDirectory())
-        if unused[:kept]:
+        if unused:
+            # One at most: the next is made only when the active one has durable records.
             self.spare = unused[0]
             header = encode_segment_header(self.spare)
             operations += (WriteFile(self.spare.name, 0, (header,)), SyncFile(self.spare.name))
