@@ -117,16 +117,19 @@ def test_the_first_write_to_a_segment_can_be_cut_back_too() -> None:
 
 def test_no_segment_is_missing_while_the_first_write_waits_for_room() -> None:
     log = Log(CrashDisk())
+    log.write(entry(1, size=3000))
     log.disk.refuse = lambda operation: (
         no_room_for_the_log(operation) if getattr(operation, "name", "").endswith(".wal") else None
     )
-    log.append(entry(1))
-    log.disk.settle()
-    for _ in range(3):
+    log.append(entry(2, size=3000))
+    for _ in range(20):
         log.wal.retry()
-        log.disk.settle()
-        survivor = log.disk.copy()
-        assert recover(survivor).last_index == 0
+        assert log.disk.step(Lane.LOG) or log.disk.step(Lane.BACKGROUND)
+        assert recover(log.disk.copy()).last_index == 1
+    log.disk.refuse = lambda operation: None
+    log.wal.retry()
+    log.disk.settle()
+    assert reopened(log.disk).all() == entries(1, 2, size=3000)
 
 
 @pytest.mark.parametrize("operations", range(3))

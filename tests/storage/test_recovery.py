@@ -288,15 +288,18 @@ def test_a_segment_that_was_begun_and_torn_is_used_again() -> None:
     assert reopened(again.disk).all() == entries(1, count + 40, size=100)
 
 
-@pytest.mark.parametrize("window", [40, 47, 64, 100, 333])
-def test_proof_of_damage_is_found_wherever_a_window_ends(
-    monkeypatch: pytest.MonkeyPatch, window: int
-) -> None:
-    log, _, _ = last_batch()
+def test_proof_of_damage_is_found_wherever_a_window_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log(CrashDisk())
+    log.write(entry(1))
+    log.write(entry(2))
     log.disk.flip(FIRST, HEADER_BYTES + 3)
-    monkeypatch.setattr("d_engine.storage.reader.WINDOW_BYTES", window)
-    with pytest.raises(CorruptionError):
-        recover(log.disk)
+    for window in range(33, 133):
+        monkeypatch.setattr("d_engine.storage.reader.WINDOW_BYTES", window)
+        monkeypatch.setattr("d_engine.storage.reader._ZEROS", bytes(window))
+        with pytest.raises(
+            CorruptionError, match=f"{FIRST}, offset {HEADER_BYTES}: .* record at offset 4240"
+        ):
+            recover(log.disk)
 
 
 def test_recovery_changes_nothing_the_second_time() -> None:
