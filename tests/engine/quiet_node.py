@@ -11,7 +11,8 @@ from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import LeaderState
 from d_engine.replica.replica import Replica
 from d_engine.replica.settings import ReplicaSettings
-from d_engine.storage.memory import MemoryStorage
+from d_engine.storage.memory import MemoryDisk, MemoryStorage
+from d_engine.storage.snapshots import SnapshotFiles
 
 
 class QuietPorts:
@@ -45,4 +46,5 @@ def quiet_replica() -> Replica:
     ports = QuietPorts()
     bootstrap = Configuration(0, (Member(1, "a:1"), Member(2, "b:2")), (1, 2))
     settings = ReplicaSettings(1, 7, bootstrap=bootstrap)
-    return Replica(settings, ports, ports, MemoryStorage(ports.call_soon), KvStateMachine(), ports)
+    files = SnapshotFiles(MemoryDisk(ports.call_soon))
+    return Replica(settings, ports, ports, MemoryStorage(ports.call_soon), files, KvStateMachine(), ports)

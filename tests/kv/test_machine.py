@@ -105,8 +105,8 @@ def test_a_query_is_answered_from_one_moment() -> None:
 
 def test_written_and_restored_states_are_equal() -> None:
     machine, other = filled(3000), filled(10)
-    pieces: list[bytes] = []
-    machine.write(machine.view(), pieces.append)
+    pieces = list(machine.chunks(machine.view()))
+    assert max(map(len, pieces)) <= 64 * 1024
     stream = b"".join(pieces)
     other.restore(stream[offset : offset + 1001] for offset in range(0, len(stream), 1001))
     assert other.digest() == machine.digest()
@@ -116,18 +116,9 @@ def test_written_and_restored_states_are_equal() -> None:
     assert other.digest() == machine.digest()
 
 
-def test_write_and_chunks_give_the_same_bytes() -> None:
-    machine = filled(3000)
-    view = machine.view()
-    pieces: list[bytes] = []
-    machine.write(view, pieces.append)
-    assert list(machine.chunks(view)) == pieces
-    assert max(map(len, pieces)) <= 64 * 1024
-
-
 def test_a_foreign_view_is_refused() -> None:
     with pytest.raises(InvariantViolation):
-        KvStateMachine().write(object(), lambda piece: None)
+        KvStateMachine().chunks(object())
 
 
 def test_a_failed_restore_changes_nothing() -> None:

@@ -1,20 +1,23 @@
 """Exactly once (dissertation, section 6.3; architecture, section 4)."""
 
+from collections.abc import Callable
+
 import pytest
 
-from d_engine.format.errors import SnapshotError
+from d_engine.format.errors import SnapshotError, UnknownFormatError
+from d_engine.replica.session_codec import decode_sessions, encode_sessions
 from d_engine.replica.sessions import (
     MAX_GROUPS_PER_SESSION,
     MAX_RESULT_BYTES_PER_SESSION,
+    Session,
     SessionTable,
     Stored,
     Verdict,
-    encode_rows,
 )
 
 
 def stored(checksum: int = 1, revision: int = 1, results: tuple[bytes, ...] = (b"r",)) -> Stored:
-    return Stored(checksum, revision, results, sum(map(len, results)))
+    return Stored(checksum, revision, list(results), sum(map(len, results)))
 
 
 def test_a_session_is_named_by_its_place_in_the_log() -> None:
@@ -111,9 +114,9 @@ def test_the_table_survives_a_snapshot_with_its_order() -> None:
         table.judge(session, 2, 1, 4)
         table.store(session, 2, stored(4, 9, (b"a", b"")))
     table.judge(sessions[0], 3, 1, 4)
-    pieces = list(encode_rows(table.freeze()))
+    pieces = list(encode_sessions(table.freeze()))
     restored = SessionTable(3)
-    restored.restore(iter(pieces))
+    restored.replace(decode_sessions(iter(pieces)))
     assert restored.freeze() == table.freeze()
     restored.open(9, 0)
     assert restored.judge(sessions[1], 2, 1, 4)[0] is Verdict.LOST
@@ -124,14 +127,52 @@ def test_a_frozen_table_does_not_change_any_more() -> None:
     table = SessionTable(3)
     session = table.open(1, 0)
     frozen = table.freeze()
+    before = list(encode_sessions(frozen))
     table.judge(session, 1, 0, 1)
     table.store(session, 1, stored())
-    assert frozen == [(session, 0, [])]
+    table.open(2, 0)
+    assert frozen == [(session, Session())]
+    again = table.freeze()
+    table.judge(session, 2, 1, 1)
+    assert again[0][1].stored == {1: stored()}
+    assert list(encode_sessions(frozen)) == before
 
 
-def test_a_damaged_snapshot_is_refused_and_changes_nothing() -> None:
+def test_a_large_table_is_written_in_small_pieces_and_read_in_any() -> None:
+    table = SessionTable(100)
+    for index in range(1, 40):
+        session = table.open(index, 0)
+        for number in range(1, 5):
+            table.judge(session, number, 0, number)
+            table.store(session, number, stored(number, index, (b"r" * (index * 1000), b"")))
+    pieces = list(encode_sessions(table.freeze()))
+    assert max(map(len, pieces)) == 64 * 1024
+    stream = b"".join(pieces)
+    for step in (1 << 30, 65536, 777):
+        parts = iter([stream[place : place + step] for place in range(0, len(stream), step)])
+        assert decode_sessions(parts) == table.freeze()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda stream: b"\xc1" * 40,
+        lambda stream: stream[:-1],
+        lambda stream: stream + b"\0",
+        lambda stream: stream[:8] + b"\x09" + stream[9:],
+        lambda stream: b"",
+    ],
+)
+def test_a_damaged_table_is_refused(damage: Callable[[bytes], bytes]) -> None:
     table = SessionTable(3)
-    session = table.open(1, 0)
-    with pytest.raises(SnapshotError, match="sessions"):
-        table.restore(iter([b"\xc1"]))
-    assert table.judge(session, 1, 0, 1)[0] is Verdict.NEW
+    table.open(1, 0)
+    stream = b"".join(encode_sessions(table.freeze()))
+    with pytest.raises(SnapshotError, match="session"):
+        decode_sessions(iter([damage(stream)]))
+
+
+def test_a_table_of_another_version_is_refused_by_name() -> None:
+    stream = bytearray(b"".join(encode_sessions([])))
+    stream[4] = 2
+    with pytest.raises(UnknownFormatError, match="version 2"):
+        decode_sessions(iter([bytes(stream)]))

@@ -27,7 +27,10 @@ from d_engine.runtime.host import LoopHost
 from d_engine.runtime.listener import Listener
 from d_engine.runtime.peers import PeerEvents
 from d_engine.server.connection import ClientHandler
+from d_engine.storage.disk import Disk
 from d_engine.storage.identity import load_identity
+from d_engine.storage.memory import MemoryDisk
+from d_engine.storage.snapshots import SnapshotFiles
 
 
 class NodeCore:
@@ -50,6 +53,7 @@ class NodeCore:
                 self._host,
                 self._network,
                 parts.storage(self._disk, self._host, config),
+                SnapshotFiles(self._disk_of_snapshots()),
                 parts.state_machine(),
                 listener,
             )
@@ -98,6 +102,11 @@ class NodeCore:
         self._listener.close()
         self._network.close()
         self._disk.close(seconds)
+
+    def _disk_of_snapshots(self) -> Disk:
+        """A log in memory forgets everything at a restart, and so must its snapshots."""
+        in_memory = self._config.storage.engine == "memory"
+        return MemoryDisk(self._host.call_soon) if in_memory else self._disk
 
     # --- what the connections tell ---
 

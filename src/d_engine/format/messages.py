@@ -150,7 +150,28 @@ class ChangeResponse(Struct, frozen=True, array_like=True, forbid_unknown_fields
     text: str
 
 
-NodeMessage: TypeAlias = Forward | ChangeRequest | ChangeResponse
+class SnapshotRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=35):
+    """A follower that was offered the snapshot of `(index, snapshot_term)` asks for a part of its file."""
+
+    index: LogIndex
+    snapshot_term: Term
+    offset: _Count
+    length: _Count
+
+
+class SnapshotChunk(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=36):
+    """The part: whole chunks of the file, which carry their own checksums (`d_engine.storage.snapshot_format`), and
+    which file they are of. `size` 0: the snapshot is not there (any more)."""
+
+    index: LogIndex
+    snapshot_term: Term
+    offset: _Count
+    size: _Count
+    digest: bytes
+    data: bytes
+
+
+NodeMessage: TypeAlias = Forward | ChangeRequest | ChangeResponse | SnapshotRequest | SnapshotChunk
 PeerMessage: TypeAlias = RaftMessage | NodeMessage
 
 
@@ -178,6 +199,8 @@ _Wire: TypeAlias = (
     | Forward
     | ChangeRequest
     | ChangeResponse
+    | SnapshotRequest
+    | SnapshotChunk
 )
 _DECODER = msgspec.msgpack.Decoder(_Wire)
 

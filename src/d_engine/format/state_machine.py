@@ -4,7 +4,7 @@ A state machine is a pure function of the log: it reads no clock, draws no rando
 replicas could hold differently at the same index. Its time is `ApplyContext.log_time`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,8 +27,9 @@ class StateMachine(Protocol):
       command that it cannot read gets a result that says so, the same on every replica.
     * `query` answers an encoded read from the applied state; it must not change anything.
     * `revision` is the state machine's own counter, which rises with every change that readers can see.
-    * `view` freezes the state at once and cheaply; `write` hands the view's bytes to the sink in pieces; `restore`
-      replaces the state by such pieces (split at other places); `digest` is equal for equal states.
+    * `view` freezes the state at once and cheaply; `chunks` gives the view's bytes in pieces, each made when it is
+      asked for and best small (64 KiB), because other work goes on between two of them; `restore` replaces the state
+      by such pieces (split at other places); `digest` is equal for equal states, and so are their pieces' bytes.
     """
 
     @property
@@ -40,7 +41,7 @@ class StateMachine(Protocol):
 
     def view(self) -> object: ...
 
-    def write(self, view: object, sink: Callable[[bytes], None]) -> None: ...
+    def chunks(self, view: object) -> Iterator[bytes]: ...
 
     def restore(self, source: Iterator[bytes]) -> None: ...
 

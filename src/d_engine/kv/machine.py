@@ -5,7 +5,7 @@ every hash seed. A command that cannot be read has no effect and gets a result t
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from d_engine.format.errors import InvariantViolation, MalformedError
 from d_engine.format.state_machine import ApplyContext
@@ -60,16 +60,11 @@ class KvStateMachine:
         """The state as it is now, for ever."""
         return self.store.view()
 
-    def chunks(self, view: StoreView) -> Iterator[bytes]:
+    def chunks(self, view: object) -> Iterator[bytes]:
         """The view's bytes, in pieces of at most 64 KiB, each made when it is asked for. Safe on any thread."""
-        return write_pieces(view)
-
-    def write(self, view: object, sink: Callable[[bytes], None]) -> None:
-        """Hand all of the view's bytes to the sink."""
         if not isinstance(view, StoreView):
             raise InvariantViolation(f"a {type(view).__name__} is no view of this state machine")
-        for piece in write_pieces(view):
-            sink(piece)
+        return write_pieces(view)
 
     def restore(self, source: Iterator[bytes]) -> None:
         """Become the state that was written. After a `SnapshotError` or `UnknownFormatError` nothing has changed."""

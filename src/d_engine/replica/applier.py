@@ -4,7 +4,8 @@ Each entry is decoded once per node, here. What an entry does depends on the ent
 entries made, on nothing else: that is what keeps replicas equal.
 """
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 
 from d_engine.format.entry import Entry, EntryKind
 from d_engine.format.errors import (
@@ -12,13 +13,20 @@ from d_engine.format.errors import (
     InvariantViolation,
     OutcomeUnknownError,
     SessionLostError,
+    SnapshotError,
 )
 from d_engine.format.group import Group, decode_groups
 from d_engine.format.ids import LogIndex, Nanoseconds
 from d_engine.format.state_machine import ApplyContext, StateMachine
 from d_engine.replica.outcome import GroupOutcome
+from d_engine.replica.session_codec import decode_sessions
 from d_engine.replica.sessions import SessionTable, Stored, Verdict
 from d_engine.replica.writes import GroupKey
+from d_engine.storage.snapshot_format import Section
+from d_engine.storage.snapshots import SnapshotFile
+
+LOG_TIME = struct.Struct("<Q")
+"""The section `LOG_TIME` of a snapshot."""
 
 _REFUSALS = {
     Verdict.PASSED: "the group's number is at or below what its client has acknowledged",
@@ -53,6 +61,25 @@ class Applier:
             for ordinal, group in enumerate(decode_groups(entry.payload, entry.count)):
                 self._apply_group(group, ordinal, context)
         self.applied_index = entry.index
+
+    def restore(self, file: SnapshotFile) -> None:
+        """Become the state that a verified snapshot holds. Raises `StorageError`; then sessions, log time and place are
+        what they were, and the state machine is what it says of itself."""
+        log_time = b"".join(file.pieces(Section.LOG_TIME))
+        if len(log_time) != LOG_TIME.size:
+            raise SnapshotError(f"{file.name}: the section LOG_TIME has {len(log_time)} bytes")
+        sessions = decode_sessions(file.pieces(Section.SESSIONS))
+        self.state_machine.restore(file.pieces(Section.STATE))
+        self.sessions.replace(sessions)
+        (self.log_time,) = LOG_TIME.unpack(log_time)
+        self.applied_index = file.header.index
+
+    def resolve_waiting(self, waiting: Sequence[GroupKey]) -> None:
+        """The restored state may hold results that somebody here waits for. Of other groups it does not tell."""
+        for key in waiting:
+            stored = self.sessions.result(*key)
+            if stored is not None:
+                self._resolve(key, GroupOutcome(stored.results, stored.revision, None))
 
     def _apply_group(self, group: Group, ordinal: int, context: ApplyContext) -> None:
         key = (group.session, group.number)

@@ -1,7 +1,7 @@
 """Carries out what the core wants done, in the order that safety needs, until nothing is left to do in this turn."""
 
 from d_engine.format.configuration import Configuration, decode_configuration
-from d_engine.format.entry import Entry, EntryKind
+from d_engine.format.entry import EntryKind
 from d_engine.format.errors import NotMemberError
 from d_engine.format.hello import Channel
 from d_engine.format.ids import LogIndex, Nanoseconds
@@ -16,6 +16,7 @@ from d_engine.replica.log_clock import LogClock
 from d_engine.replica.ports import Network
 from d_engine.replica.reads import ReadQueue
 from d_engine.replica.router import Router
+from d_engine.replica.snapshots import Snapshots
 from d_engine.storage.api import LogStorage
 
 APPLY_BYTES_PER_TURN = 1024 * 1024
@@ -44,6 +45,7 @@ class Executor:
         log_clock: LogClock,
         listener: ReplicaListener,
         counters: Counters,
+        snapshots: Snapshots,
     ) -> None:
         self._raft = raft
         self._storage = storage
@@ -55,11 +57,17 @@ class Executor:
         self._log_clock = log_clock
         self.listener = listener
         self._counters = counters
+        self.snapshots = snapshots
+        snapshots.replaced = self._replaced
         self.configuration: Configuration | None = None
         """The newest *applied* configuration. The one in force (appended) is the core's."""
 
     def run(self, now: Nanoseconds) -> bool:
-        """Returns True if committed entries are left for another turn."""
+        """Returns True if something is left for another turn: committed entries, or work on snapshots."""
+        behind = self._catch_up(now)
+        return self.snapshots.run(now) or behind
+
+    def _catch_up(self, now: Nanoseconds) -> bool:
         budget = APPLY_BYTES_PER_TURN
         if self._log_clock.running:
             self._raft.set_log_time(self._log_clock.read(now))
@@ -83,6 +91,8 @@ class Executor:
         if effects.read_ready is not None:
             self._reads.confirmed(effects.read_ready.batch, effects.read_ready.read_index)
             self._reads.applied(self._applier.applied_index, self._applier.state_machine.revision)
+        if effects.install is not None:
+            self.snapshots.receiving.offered(effects.install)
 
     def _leader_changed(self, state: LeaderState, now: Nanoseconds) -> None:
         leads = state.role is Role.LEADER
@@ -103,20 +113,31 @@ class Executor:
             applier.apply(entry)
             size += entry.size
             if entry.kind is EntryKind.CONFIGURATION:
-                self._configured(entry)
+                self.configured(entry.index, decode_configuration(entry.payload))
         index = applier.applied_index
         self._raft.applied(index, now)
-        if self.configuration is not None and not self.configuration.joint:
-            self._changes.committed(index)
-        self._reads.applied(index, applier.state_machine.revision)
+        self._tell_applied(index)
+        self.snapshots.applied(size)
         return size
 
-    def _configured(self, entry: Entry) -> None:
-        before, self.configuration = self.configuration, decode_configuration(entry.payload)
-        self.listener.members_changed(entry.index, self.configuration)
+    def _tell_applied(self, index: LogIndex) -> None:
+        if self.configuration is not None and not self.configuration.joint:
+            self._changes.committed(index)
+        self._reads.applied(index, self._applier.state_machine.revision)
+
+    def _replaced(self, index: LogIndex, configuration: Configuration) -> None:
+        """The state is now that of a snapshot, which holds what entries would have brought one by one."""
+        self.configured(index, configuration)
+        self._applier.resolve_waiting(self._router.waiting)
+        self._tell_applied(index)
+
+    def configured(self, index: LogIndex, configuration: Configuration) -> None:
+        """These members are applied now."""
+        before, self.configuration = self.configuration, configuration
+        self.listener.members_changed(index, configuration)
         own = self._raft.node_id
-        if before is not None and before.member(own) and not self.configuration.member(own):
-            self._removed(entry.index)
+        if before is not None and before.member(own) and not configuration.member(own):
+            self._removed(index)
 
     def _removed(self, index: LogIndex) -> None:
         if self._raft.configuration.member(self._raft.node_id) is None:

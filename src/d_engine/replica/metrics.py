@@ -19,4 +19,18 @@ def metrics_of(replica: Replica) -> dict[str, int | float]:
         sessions_evicted=sessions.evicted,
         groups_dropped=replica.router.dropped,
     )
+    snapshots = replica.executor.snapshots
+    newest = snapshots.files.newest
+    received, size = snapshots.receiving.progress
+    numbers.update(
+        snapshots_taken=snapshots.taken,
+        snapshots_installed=snapshots.installed,
+        snapshots_refused=len(snapshots.files.refused),
+        snapshot_index=0 if newest is None else newest.header.index,
+        snapshot_bytes=0 if newest is None else newest.header.size,
+        snapshot_log_bytes=snapshots.taking.log_bytes,
+        snapshot_bytes_written=snapshots.taking.written,
+        snapshot_bytes_received=received,
+        snapshot_bytes_to_receive=size,
+    )
     return numbers

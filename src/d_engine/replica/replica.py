@@ -18,7 +18,14 @@ from d_engine.format.errors import (
 from d_engine.format.group import check_group, encode_open_session
 from d_engine.format.hello import Hello, Refusal
 from d_engine.format.ids import ClusterId, Nanoseconds, NodeId
-from d_engine.format.messages import ChangeRequest, ChangeResponse, Forward, PeerMessage
+from d_engine.format.messages import (
+    ChangeRequest,
+    ChangeResponse,
+    Forward,
+    PeerMessage,
+    SnapshotChunk,
+    SnapshotRequest,
+)
 from d_engine.format.requests import EVENTUAL, LEASE
 from d_engine.format.state_machine import StateMachine
 from d_engine.raft.core import Raft, RaftSettings
@@ -31,14 +38,17 @@ from d_engine.replica.counters import Counters
 from d_engine.replica.executor import Executor
 from d_engine.replica.listener import ReplicaListener
 from d_engine.replica.log_clock import LogClock
-from d_engine.replica.outcome import GroupDone, GroupOutcome, ReadDone
+from d_engine.replica.outcome import GroupDone, ReadDone
 from d_engine.replica.ports import Host, Network
 from d_engine.replica.reads import ReadQueue, WaitingRead
 from d_engine.replica.router import Router
 from d_engine.replica.sessions import SessionTable
 from d_engine.replica.settings import ReplicaSettings
-from d_engine.replica.writes import GroupKey, WaitingGroup, WriteQueue
+from d_engine.replica.snapshots import Snapshots
+from d_engine.replica.snapshotter import SnapshotDone
+from d_engine.replica.writes import WaitingGroup, WriteQueue
 from d_engine.storage.api import LogStorage
+from d_engine.storage.snapshots import SnapshotFiles
 
 ROUTE_AGAIN_AFTER_ELECTIONS = 1
 """A forwarded group whose result has not come after so many minimum election time-outs is forwarded again."""
@@ -54,10 +64,12 @@ class Replica:
         host: Host,
         network: Network,
         storage: LogStorage,
+        files: SnapshotFiles,
         state_machine: StateMachine,
         listener: ReplicaListener,
     ) -> None:
-        """Recovers the log. Raises `StorageError` if the data cannot be used; nothing was changed then."""
+        """Recovers the log and restores the newest snapshot. Raises `StorageError` if the data cannot be used; nothing
+        was changed then."""
         self.settings = settings
         self.error: DEngineError | None = None
         self.raft = Raft(
@@ -77,8 +89,9 @@ class Replica:
         self.reads = ReadQueue()
         self.router = Router(self.raft, storage, network, self.writes, log_clock)
         self._changer = Changer(self.raft, network, changes, log_clock)
-        self.applier = Applier(state_machine, SessionTable(settings.max_sessions), self._resolve)
-        self._executor = Executor(
+        self.applier = Applier(state_machine, SessionTable(settings.max_sessions), self.router.resolve)
+        snapshots = Snapshots(settings, self.raft, storage, files, network, self.applier, self.wake)
+        self.executor = Executor(
             self.raft,
             storage,
             network,
@@ -89,22 +102,26 @@ class Replica:
             log_clock,
             listener,
             self.counters,
+            snapshots,
         )
         self.peers = Peers(settings, self.raft, network, lambda: self.cluster_id)
         self.lease_deadline: Nanoseconds = 0
         """Until when a lease read may be answered here, to be compared with the clock at that moment. Other threads may
         read it. It is published before anything that would make it wrong is sent."""
         self._turn_asked = False
+        restored = snapshots.recover(host.now())
+        if restored is not None:
+            self.executor.configured(restored.index, restored.configuration)
 
     @property
     def configuration(self) -> Configuration:
         """The newest applied configuration; before there is one, that which is in force."""
-        return self._executor.configuration or self.raft.configuration
+        return self.executor.configuration or self.raft.configuration
 
     @property
     def cluster_id(self) -> ClusterId:
         """0 until this node has applied the entry with which its cluster was born."""
-        configuration = self._executor.configuration
+        configuration = self.executor.configuration
         return 0 if configuration is None else configuration.cluster_id
 
     # --- life cycle ---
@@ -127,8 +144,9 @@ class Replica:
         self.writes.fail(stopped)
         self.reads.fail(stopped)
         self._changer.changes.fail(stopped)
+        self.executor.snapshots.taking.fail(stopped)
         self.storage.close()
-        self._executor.listener.failed(error)
+        self.executor.listener.failed(error)
 
     # --- what clients want ---
 
@@ -191,6 +209,13 @@ class Replica:
             done(NoLeaderError(f"no leader is known, nothing was changed; {self.peers.describe()}"))
         self.wake()
 
+    def snapshot(self, done: SnapshotDone) -> None:
+        """Take a snapshot of what is applied here; `done` gets its header when it is on stable storage, or an error."""
+        if self.error is not None:
+            raise stopped(self.error)
+        self.executor.snapshots.taking.ask(done)
+        self.wake()
+
     # --- what the world tells ---
 
     def receive(self, sender: NodeId, message: PeerMessage) -> None:
@@ -203,6 +228,8 @@ class Replica:
             self._changer.serve(sender, message, self._host.now())
         elif isinstance(message, ChangeResponse):
             self._changer.answered(message)
+        elif isinstance(message, SnapshotRequest | SnapshotChunk):
+            self.executor.snapshots.receive(sender, message, self._host.now())
         else:
             self.raft.step(sender, message, self._host.now())
         self.wake()
@@ -261,18 +288,20 @@ class Replica:
         if self.reads.joining:
             self.reads.assign(raft.read(now))
         self.lease_deadline = raft.lease_deadline
-        more = self._executor.run(now)
+        more = self.executor.run(now)
         self.lease_deadline = raft.lease_deadline
         self.peers.refresh()
         self._changer.watch_transfer()
         if more:
             self.wake()
-        deadlines = (raft.deadline, self.writes.deadline, self.reads.deadline, self._changer.changes.deadline)
+        deadlines = (
+            raft.deadline,
+            self.writes.deadline,
+            self.reads.deadline,
+            self._changer.changes.deadline,
+            self.executor.snapshots.deadline,
+        )
         self._host.set_timer(min(deadline for deadline in deadlines if deadline is not None))
-
-    def _resolve(self, key: GroupKey, outcome: GroupOutcome) -> None:
-        self.router.applied(key)
-        self.writes.resolve(key, outcome)
 
     def _persisted(self, seq: int) -> None:
         self.raft.persisted(seq, self._host.now())

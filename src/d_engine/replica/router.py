@@ -14,6 +14,7 @@ from d_engine.format.messages import Forward
 from d_engine.raft.core import Raft
 from d_engine.raft.effects import Role
 from d_engine.replica.log_clock import LogClock
+from d_engine.replica.outcome import GroupOutcome
 from d_engine.replica.ports import Network
 from d_engine.replica.writes import GroupKey, WriteQueue
 from d_engine.storage.api import LogStorage
@@ -56,9 +57,15 @@ class Router:
             self._inbox.append(((session, number), data))
             self._inbox_bytes += size
 
-    def applied(self, key: GroupKey) -> None:
-        """The group's entry is applied; it is no more in the uncommitted part of the log."""
+    def resolve(self, key: GroupKey, outcome: GroupOutcome) -> None:
+        """The group is applied, or can be no more: the uncommitted log does not hold it."""
         self._uncommitted_bytes -= self._in_log.pop(key, 0)
+        self._writes.resolve(key, outcome)
+
+    @property
+    def waiting(self) -> list[GroupKey]:
+        """The groups that wait for a result here."""
+        return self._writes.keys()
 
     def leader_changed(self, term: Term, leader: NodeId) -> None:
         """If it is another term or leader, whatever waits here has to find its way anew."""

@@ -9,17 +9,16 @@ results above it. A group is then one of:
 * otherwise new: applied, in whatever order numbers come.
 
 There is no time-out: at most `max_sessions` sessions exist, and the one least recently used *in the log* goes first.
+
+Freezing the table copies the order of the sessions and nothing else: whoever changes a session that was frozen changes
+a copy of it, which takes its place.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
 
-import msgspec
-
-from d_engine.format.errors import SnapshotError
 from d_engine.format.ids import LogIndex, SessionId
 
 MAX_GROUPS_PER_SESSION = 64
@@ -54,11 +53,12 @@ class Stored:
 
 @dataclass(slots=True)
 class Session:
-    """One client's groups."""
+    """One client's groups. `epoch` is that of the table when this object was made."""
 
     floor: int = 0
     stored: dict[int, Stored] = field(default_factory=dict)
     size: int = 0
+    epoch: int = field(default=0, compare=False)
 
     def raise_floor(self, floor: int) -> None:
         """Forget what the client says it has."""
@@ -69,17 +69,13 @@ class Session:
             self.size -= self.stored.pop(number).size
 
 
-_Row: TypeAlias = tuple[int, int, list[tuple[int, int, int, list[bytes]]]]
-_DECODER: "msgspec.msgpack.Decoder[list[_Row]]" = msgspec.msgpack.Decoder(list[_Row])
-_ROWS_PER_PIECE = 64
-
-
 class SessionTable:
     """All sessions, the least recently used first."""
 
     def __init__(self, max_sessions: int) -> None:
         self._max_sessions = max_sessions
         self._sessions: OrderedDict[SessionId, Session] = OrderedDict()
+        self._epoch = 0
         self.evicted = 0
 
     def __len__(self) -> int:
@@ -88,7 +84,7 @@ class SessionTable:
     def open(self, index: LogIndex, ordinal: int) -> SessionId:
         """A new session, named by where in the log it was opened."""
         session_id = index << SESSION_ORDINAL_BITS | ordinal
-        self._sessions[session_id] = Session()
+        self._sessions[session_id] = Session(epoch=self._epoch)
         while len(self._sessions) > self._max_sessions:
             self._sessions.popitem(last=False)
             self.evicted += 1
@@ -101,6 +97,9 @@ class SessionTable:
         session = self._sessions.get(session_id)
         if session is None:
             return Verdict.LOST, None
+        if session.epoch != self._epoch:
+            copy = Session(session.floor, dict(session.stored), session.size, self._epoch)
+            session = self._sessions[session_id] = copy
         self._sessions.move_to_end(session_id)
         session.raise_floor(floor)
         if number <= session.floor:
@@ -123,36 +122,11 @@ class SessionTable:
         session = self._sessions.get(session_id)
         return None if session is None else session.stored.get(number)
 
-    def freeze(self) -> list[_Row]:
-        """The table as plain rows, least recently used first, which later changes do not touch."""
-        return [
-            (
-                session_id,
-                session.floor,
-                [(n, s.checksum, s.revision, list(s.results)) for n, s in sorted(session.stored.items())],
-            )
-            for session_id, session in self._sessions.items()
-        ]
+    def freeze(self) -> list[tuple[SessionId, Session]]:
+        """The sessions as they are now, for ever, the least recently used first."""
+        self._epoch += 1
+        return list(self._sessions.items())
 
-    def restore(self, pieces: Iterator[bytes]) -> None:
-        """Replace the table by what `encode_rows` made."""
-        sessions: OrderedDict[SessionId, Session] = OrderedDict()
-        for piece in pieces:
-            try:
-                rows = _DECODER.decode(piece)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise SnapshotError(f"the sessions of a snapshot do not decode: {error}") from None
-            for session_id, floor, stored in rows:
-                session = Session(floor)
-                for number, checksum, revision, results in stored:
-                    size = sum(map(len, results))
-                    session.stored[number] = Stored(checksum, revision, results, size)
-                    session.size += size
-                sessions[session_id] = session
-        self._sessions = sessions
-
-
-def encode_rows(rows: list[_Row]) -> Iterator[bytes]:
-    """Frozen rows as pieces of a snapshot's section."""
-    for start in range(0, len(rows), _ROWS_PER_PIECE):
-        yield msgspec.msgpack.encode(rows[start : start + _ROWS_PER_PIECE])
+    def replace(self, sessions: Iterable[tuple[SessionId, Session]]) -> None:
+        """Become the table that was frozen into this."""
+        self._sessions = OrderedDict(sessions)

@@ -10,6 +10,24 @@ SECOND: Nanoseconds = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotSettings:
+    """When snapshots are taken, how long the log behind them stays, and how they travel.
+
+    `log_bytes`: so much log, or as much as the last snapshot has bytes, is due for another one. `keep_log_ns`,
+    `keep_log_bytes`: the log stays as long, and as long as a follower that keeps up needs it, within so many bytes;
+    behind the older of the two kept snapshots it always stays. `slice_bytes`: the work for a snapshot in a turn.
+    `part_bytes`: how much of one is asked for at a time. `receive_bytes_per_second`: 0 for no limit.
+    """
+
+    log_bytes: int = 256 * 1024 * 1024
+    keep_log_ns: Nanoseconds = 60 * SECOND
+    keep_log_bytes: int = 2 * 1024 * 1024 * 1024
+    slice_bytes: int = 64 * 1024
+    part_bytes: int = 512 * 1024
+    receive_bytes_per_second: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaSettings:
     """Identity, timing and limits. `bootstrap` names the initial members (None: join an existing cluster)."""
 
@@ -25,3 +43,4 @@ class ReplicaSettings:
     max_pending_reads: int = 50_000
     max_sessions: int = 10_000
     """Part of the replicated rules, the same on every member: no setting for operators."""
+    snapshots: SnapshotSettings = SnapshotSettings()

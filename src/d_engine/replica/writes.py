@@ -75,6 +75,10 @@ class WriteQueue:
         self._order += 1
         heappush(self._deadlines, (group.deadline, self._order, group))
 
+    def keys(self) -> list[GroupKey]:
+        """The groups that wait."""
+        return list(self._groups)
+
     def unrouted(self) -> list[WaitingGroup]:
         """The groups that have to be sent on their way, oldest first."""
         return list(self._unrouted.values())

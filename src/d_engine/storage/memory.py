@@ -4,13 +4,24 @@ For tests, and for a state that may be lost as a whole. A node that restarts on 
 change, because it may have voted and acknowledged what it no longer knows.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from d_engine.format.entry import Entry
-from d_engine.format.errors import DEngineError, check
+from d_engine.format.errors import DEngineError, DiskError, check
 from d_engine.format.ids import LogIndex
 from d_engine.format.messages import SnapshotMeta
 from d_engine.format.state import HardState, RecoveredLog
+from d_engine.storage.disk import (
+    CreateFile,
+    DiskDone,
+    DiskOperation,
+    Lane,
+    RemoveFile,
+    RenameFile,
+    TruncateFile,
+    WriteFile,
+)
 
 
 class MemoryStorage:
@@ -82,3 +93,56 @@ class MemoryStorage:
     def close(self) -> None:
         """Nobody is told any more."""
         self._on_durable = None
+
+
+class MemoryDisk:
+    """A `Disk` for the snapshots of a node whose log is in memory: the log must be cut all the same."""
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], None]) -> None:
+        self._call_soon = call_soon
+        self._files: dict[str, bytearray] = {}
+        self._done: deque[DiskDone] = deque()
+
+    def files(self) -> list[str]:
+        """All names."""
+        return list(self._files)
+
+    def size(self, name: str) -> int:
+        """Bytes."""
+        return len(self._file(name))
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        """As far as the file reaches."""
+        return bytes(memoryview(self._file(name))[offset : offset + size])
+
+    def run(self, operations: Sequence[DiskOperation]) -> None:
+        """Nothing needs a sync here."""
+        for operation in operations:
+            match operation:
+                case CreateFile(name, size):
+                    self._files[name] = bytearray(size)
+                case WriteFile(name, offset, parts):
+                    data = b"".join(parts)
+                    self._file(name)[offset : offset + len(data)] = data
+                case RenameFile(old, new):
+                    self._files[new] = self._file(old)
+                    del self._files[old]
+                case RemoveFile(name):
+                    self._files.pop(name, None)
+                case TruncateFile(name, size):
+                    file = self._file(name)
+                    file[size:] = bytes(max(size - len(file), 0))
+
+    def submit(self, lane: Lane, operations: Sequence[DiskOperation], done: DiskDone) -> None:
+        """Performed at once, told soon."""
+        self.run(operations)
+        self._done.append(done)
+        self._call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._done.popleft()(None)
+
+    def _file(self, name: str) -> bytearray:
+        if name not in self._files:
+            raise DiskError(f"there is no file {name}")
+        return self._files[name]

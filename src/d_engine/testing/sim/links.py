@@ -9,7 +9,7 @@ from random import Random
 
 from d_engine.format.hello import Channel
 from d_engine.format.ids import Nanoseconds
-from d_engine.format.messages import AppendRequest, Forward, PeerMessage
+from d_engine.format.messages import AppendRequest, Forward, PeerMessage, SnapshotChunk
 from d_engine.testing.sim.events import MICROSECOND, MILLISECOND, SECOND
 
 RETRANSMISSION: Nanoseconds = 200 * MILLISECOND
@@ -82,6 +82,8 @@ def size_of(message: PeerMessage) -> int:
     """About as many bytes as the message takes."""
     if isinstance(message, AppendRequest):
         return SMALL_MESSAGE_BYTES + sum([len(entry.data) for entry in message.entries])
+    if isinstance(message, SnapshotChunk):
+        return SMALL_MESSAGE_BYTES + len(message.data)
     if isinstance(message, Forward):
         return SMALL_MESSAGE_BYTES + sum(map(len, message.groups))
     return SMALL_MESSAGE_BYTES

@@ -25,6 +25,7 @@ from d_engine.replica.replica import Replica
 from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.api import LogStorage
 from d_engine.storage.identity import load_identity
+from d_engine.storage.snapshots import SnapshotFiles
 from d_engine.testing.sim.clock import MachineClocks
 from d_engine.testing.sim.disk import ProcessDied, SimDisk
 from d_engine.testing.sim.events import EventQueue
@@ -168,15 +169,16 @@ class SimNode:
         self.life += 1
         self.record.restarted()
         self.disk.observer = self.record.oracle
-        machine = WatchedMachine(shared.make_machine(), shared.ledger, self.id)
+        machine = WatchedMachine(shared.make_machine(), shared.ledger, self.id, shared.trace.count)
         host = _Host(self, self.life)
         network = _Port(self)
         self._note("starts")
         try:
             incarnation = load_identity(self.disk, self.id, host.random_bits)
-            storage = WatchedStorage(shared.make_storage(self.disk, incarnation), shared.safety, self.record)
+            made = shared.make_storage(self.disk, incarnation)
+            storage = WatchedStorage(made, shared.safety, self.record, shared.trace.count)
             settings = replace(self.settings, incarnation=incarnation)
-            replica = Replica(settings, host, network, storage, machine, self)
+            replica = Replica(settings, host, network, storage, SnapshotFiles(self.disk), machine, self)
         except ProcessDied:
             shared.trace.count("crash: within recovery")
             self.disk.kill()

@@ -36,12 +36,14 @@ CRASHES = (
 DISK = ("slow_disk", "hang_disk", "hang_leader_disk", "sync_error", "write_error", "full_disk", "bit_rot")
 CLOCKS = ("pause", "pause_leader", "suspend", "hold_up", "stall_long", "drift", "wall_jump", "wall_rate")
 ELECTIONS = ("transfer", "transfer_and_crash", "disconnect_and_return")
+SNAPSHOTS = ("snapshot_one", "snapshot_all", "left_behind", "left_behind")
 CLIENTS = ("client_cut", "client_crash", "client_lossy", "burst")
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`lease` is the chance that lease reads are on, `reads` a factor on reads."""
+    """`lease` is the chance that lease reads are on, `reads` a factor on reads. With `snapshots`, they are taken all the
+    time."""
 
     faults: tuple[str, ...]
     sizes: tuple[int, ...] = (1, 2, 3, 3, 3, 4, 5, 5)
@@ -49,6 +51,7 @@ class Profile:
     lease: float = 0.3
     reads: float = 1.0
     max_pending: int = 20
+    snapshots: bool = False
 
 
 PROFILES: dict[str, Profile] = {
@@ -93,6 +96,32 @@ PROFILES: dict[str, Profile] = {
         sizes=(1, 3, 3, 5),
         pauses_ms=(1.0, 2.0),
         max_pending=8,
+    ),
+    "snapshot": Profile(
+        (
+            *CRASHES,
+            *SNAPSHOTS,
+            "isolate_one",
+            "isolate_leader",
+            "split",
+            "flapping",
+            "disconnect_and_return",
+            "reset_connection",
+            "narrow_link",
+            "lossy",
+            "duplicating",
+            "reordering",
+            "full_disk",
+            "slow_disk",
+            "hang_disk",
+            "sync_error",
+            "bit_rot",
+            "transfer",
+            "pause",
+        ),
+        sizes=(1, 2, 3, 3, 3, 5),
+        pauses_ms=(5.0, 20.0, 50.0),
+        snapshots=True,
     ),
     "calm": Profile(("reset_connection",)),
 }

@@ -10,6 +10,7 @@ from random import Random
 import msgspec
 
 from d_engine.format.ids import Nanoseconds
+from d_engine.replica.settings import SnapshotSettings
 from d_engine.testing.sim.clients import Workload
 from d_engine.testing.sim.events import MICROSECOND, MILLISECOND, SECOND
 from d_engine.testing.sim.profiles import PROFILES, Profile
@@ -49,6 +50,7 @@ class Features:
     heartbeat: Nanoseconds = 100 * MILLISECOND
     election_min: Nanoseconds = 500 * MILLISECOND
     election_max: Nanoseconds = 1000 * MILLISECOND
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,19 @@ def _features(rng: Random, profile: Profile) -> Features:
         drift=drift,
         max_sessions=rng.choice((10_000, 10_000, 3)),
         max_pending=rng.choice((10_000, 10_000, profile.max_pending)),
+        snapshots=_snapshots(rng) if profile.snapshots else SnapshotSettings(),
+    )
+
+
+def _snapshots(rng: Random) -> SnapshotSettings:
+    """Small in everything."""
+    return SnapshotSettings(
+        log_bytes=rng.choice((500, 2000, 10_000)),
+        keep_log_ns=rng.choice((6, 200 * MILLISECOND, 3 * SECOND)),
+        keep_log_bytes=rng.choice((1, 4000, 1_000_000)),
+        slice_bytes=rng.choice((1, 1000, 64 * 1024)),
+        part_bytes=rng.choice((1, 1000, 512 * 1024)),
+        receive_bytes_per_second=rng.choice((0, 0, 20_000)),
     )
 
 

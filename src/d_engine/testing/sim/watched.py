@@ -18,13 +18,18 @@ from d_engine.testing.sim.violations import InvariantBroken
 
 _PLACE = struct.Struct("<QQQ")
 _SNAPSHOT_HEAD = struct.Struct("<QQI")
+_PIECE_BYTES = 1000
+"""Small, so that small states have many pieces."""
 
 
 class WatchedStorage:
     """A `LogStorage`: what recovery found is compared with the disk, what is handed over with all other logs."""
 
-    def __init__(self, storage: LogStorage, safety: Safety, record: NodeRecord) -> None:
+    def __init__(
+        self, storage: LogStorage, safety: Safety, record: NodeRecord, count: Callable[[str], None]
+    ) -> None:
         self._storage = storage
+        self._count = count
         self._safety = safety
         self._record = record
         self._configuration: Configuration | None = None
@@ -67,9 +72,11 @@ class WatchedStorage:
         return entries
 
     def compact(self, index: LogIndex) -> None:
+        self._count("snapshot: log cut")
         self._storage.compact(index)
 
     def reset(self, snapshot: SnapshotMeta) -> None:
+        self._count("snapshot: log begun anew")
         self._record.log.reset(snapshot.index, snapshot.term)
         self._storage.reset(snapshot)
 
@@ -100,7 +107,10 @@ class Ledger:
 class WatchedMachine:
     """A `StateMachine` whose every step is compared with the other nodes'."""
 
-    def __init__(self, machine: StateMachine, ledger: Ledger, who: int) -> None:
+    def __init__(
+        self, machine: StateMachine, ledger: Ledger, who: int, count: Callable[[str], None]
+    ) -> None:
+        self._count = count
         self.rolling = 0
         self._machine = machine
         self._ledger = ledger
@@ -127,12 +137,15 @@ class WatchedMachine:
     def view(self) -> object:
         return (self._place, self.rolling, self._machine.view())
 
-    def write(self, view: object, sink: Callable[[bytes], None]) -> None:
+    def chunks(self, view: object) -> Iterator[bytes]:
         if not isinstance(view, tuple):
             raise InvariantBroken("I13", "a view is written that this state machine did not make")
         place, rolling, inner = view
-        sink(_SNAPSHOT_HEAD.pack(*place, rolling))
-        self._machine.write(inner, sink)
+        self._count("snapshot: written")
+        yield _SNAPSHOT_HEAD.pack(*place, rolling)
+        for piece in self._machine.chunks(inner):
+            for start in range(0, len(piece), _PIECE_BYTES):
+                yield piece[start : start + _PIECE_BYTES]
 
     def restore(self, source: Iterator[bytes]) -> None:
         head = b""
@@ -149,4 +162,6 @@ class WatchedMachine:
             yield from source
 
         self._machine.restore(rest())
+        self._count("snapshot: restored")
         self._place, self.rolling = (index, ordinal), rolling
+        self._ledger.applied(self._place, rolling, self._who)

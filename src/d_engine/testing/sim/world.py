@@ -23,7 +23,7 @@ from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import Role
 from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.wal import WalStorage
-from d_engine.testing.sim import machine_faults
+from d_engine.testing.sim import machine_faults, snapshot_faults
 from d_engine.testing.sim.clock import MachineClocks
 from d_engine.testing.sim.disk import DiskTiming, SimDisk
 from d_engine.testing.sim.events import MILLISECOND, SECOND, EventQueue
@@ -39,7 +39,7 @@ from d_engine.testing.sim.trace import Trace
 from d_engine.testing.sim.violations import InvariantBroken
 from d_engine.testing.sim.watched import Ledger
 
-__all__ = ["World", "machine_faults"]
+__all__ = ["World", "machine_faults", "snapshot_faults"]
 
 
 class World:
@@ -100,6 +100,7 @@ class World:
             max_pending_writes=features.max_pending,
             max_pending_reads=features.max_pending,
             max_sessions=features.max_sessions,
+            snapshots=features.snapshots,
         )
         for node in self.ids:
             own = replace(settings, node_id=node, address=f"node{node}:1")

@@ -1,0 +1,165 @@
+"""Taking a snapshot of this node's own state while everything else goes on.
+
+The view is frozen between two turns, so it holds exactly what was applied then: index, sessions, log time, state. What
+is frozen costs references, not copies; whoever changes something afterwards copies the little that he changes. Then it
+is written, a slice a turn. A slice is measured in bytes, because here is no clock: 64 KiB are made, hashed and handed
+over in well under a millisecond.
+
+When: as soon as the log that was applied since the last one is larger than a limit and than that one was. So the work
+is proportional to what was written, and a restart never applies much more log than it reads snapshot. Nodes apply the
+same log at the same time; so that they do not all write at the same time, a member's limit grows with its place among
+the voters, by up to a half.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from d_engine.format.errors import DEngineError, DiskError, SnapshotError
+from d_engine.format.ids import Nanoseconds
+from d_engine.raft.core import Raft
+from d_engine.replica.applier import LOG_TIME, Applier
+from d_engine.replica.session_codec import encode_sessions
+from d_engine.replica.settings import SECOND, SnapshotSettings
+from d_engine.storage.snapshot_format import Section, SnapshotHeader
+from d_engine.storage.snapshot_writer import SnapshotWriter
+from d_engine.storage.snapshots import SAVING_NAME, SnapshotFile, SnapshotFiles
+
+SnapshotDone: TypeAlias = Callable[[SnapshotHeader | None, DEngineError | None], None]
+RETRY_AFTER: Nanoseconds = 60 * SECOND
+"""After an attempt that failed, for want of room above all."""
+
+
+class Snapshotter:
+    """One snapshot at a time."""
+
+    def __init__(
+        self,
+        settings: SnapshotSettings,
+        raft: Raft,
+        applier: Applier,
+        files: SnapshotFiles,
+        wake: Callable[[], None],
+    ) -> None:
+        self.log_bytes = 0
+        """Applied since the newest snapshot."""
+        self._settings = settings
+        self._raft = raft
+        self._applier = applier
+        self._files = files
+        self._wake = wake
+        self._waiting: list[SnapshotDone] = []
+        self._served: list[SnapshotDone] = []
+        self._writer: SnapshotWriter | None = None
+        self._pieces: Iterator[tuple[Section, bytes]] = iter(())
+        self._outcome: tuple[SnapshotFile | None, DEngineError | None] | None = None
+        self._frozen_bytes = 0
+        self._not_before: Nanoseconds = 0
+
+    @property
+    def written(self) -> int:
+        """Bytes of the snapshot that is being made; 0 if none is."""
+        return 0 if self._writer is None else self._writer.size
+
+    def ask(self, done: SnapshotDone) -> None:
+        """Take one of now or later. `done` hears when it is on stable storage."""
+        self._waiting.append(done)
+
+    def run(self, now: Nanoseconds) -> tuple[bool, SnapshotFile | None]:
+        """A slice. `(there is more to do at once, the snapshot that is ready)`. Raises `DiskError`."""
+        if self._outcome is not None:
+            return bool(self._waiting), self._conclude(*self._outcome, now)
+        if self._writer is None and self._is_due(now):
+            self._begin()
+        writer = self._writer
+        if writer is None or not writer.ready:
+            return False, None
+        left = self._settings.slice_bytes
+        while left > 0:
+            section, piece = next(self._pieces, (None, b""))
+            if section is None:
+                writer.finish(self._settings.slice_bytes)
+                break
+            writer.add(section, piece)
+            left -= max(len(piece), 1)
+        return writer.ready, None
+
+    def restart(self) -> None:
+        """The state was replaced by one from elsewhere, for which there is a snapshot."""
+        self.log_bytes = 0
+        if self._writer is not None:
+            self._writer.abandon(SnapshotError("the state was replaced by a newer one, from another node"))
+
+    def fail(self, error: DEngineError) -> None:
+        """The node stops."""
+        waiting = [*self._served, *self._waiting]
+        self._served, self._waiting, self._writer = [], [], None
+        for done in waiting:
+            done(None, error)
+
+    def _is_due(self, now: Nanoseconds) -> bool:
+        if self._waiting:
+            return True
+        limit = self._settings.log_bytes
+        if self.log_bytes <= limit or now < self._not_before:
+            return False
+        newest = self._files.newest
+        if newest is not None:
+            limit = max(limit, newest.header.size)
+        voters = self._raft.configuration.voters
+        place = voters.index(self._raft.node_id) if self._raft.node_id in voters else len(voters)
+        return self.log_bytes > limit + limit * place // (2 * max(len(voters), 1))
+
+    def _begin(self) -> None:
+        newest, index = self._files.newest, self._applier.applied_index
+        self._served, self._waiting = self._waiting, []
+        if newest is not None and newest.header.index == index:
+            self._answer(newest, None)
+            return
+        meta = self._raft.snapshot_meta(index)
+        if meta is None:
+            self._answer(None, SnapshotError("nothing has been applied here yet"))
+            return
+        self._frozen_bytes = self.log_bytes
+        self._pieces = self._freeze()
+        self._writer = SnapshotWriter(self._files.disk, SAVING_NAME, meta, self._wake, self._written)
+
+    def _freeze(self) -> Iterator[tuple[Section, bytes]]:
+        applier = self._applier
+        machine, log_time = applier.state_machine, LOG_TIME.pack(applier.log_time)
+        sessions, view = applier.sessions.freeze(), machine.view()
+
+        def pieces() -> Iterator[tuple[Section, bytes]]:
+            yield Section.LOG_TIME, log_time
+            for piece in encode_sessions(sessions):
+                yield Section.SESSIONS, piece
+            empty = True
+            for piece in machine.chunks(view):
+                empty = False
+                yield Section.STATE, piece
+            if empty:
+                yield Section.STATE, b""
+
+        return pieces()
+
+    def _written(self, file: SnapshotFile | None, error: DEngineError | None) -> None:
+        self._outcome = (file, error)
+        self._wake()
+
+    def _conclude(
+        self, file: SnapshotFile | None, error: DEngineError | None, now: Nanoseconds
+    ) -> SnapshotFile | None:
+        self._outcome = self._writer = None
+        self._pieces = iter(())
+        if file is not None:
+            self.log_bytes = max(0, self.log_bytes - self._frozen_bytes)
+        else:
+            self._not_before = now + RETRY_AFTER
+        self._answer(file, error)
+        if isinstance(error, DiskError):
+            raise error
+        return file
+
+    def _answer(self, file: SnapshotFile | None, error: DEngineError | None) -> None:
+        served, self._served = self._served, []
+        for done in served:
+            done(None if file is None else file.header, error)
