@@ -162,8 +162,8 @@ def test_new_voter_that_is_not_bound_is_let_in_where_the_others_are_a_majority()
     """Else nothing could be decided until it shows itself."""
     one = Configuration(7, (Member(1, "", 1),), (1,))
     three = Configuration(7, (Member(1, "", 1), Member(2, "", 1), Member(3, "", 1)), (1, 2, 3))
-    replace_3 = [Remove(3), AddLearner(Member(4)), Promote(4)]
-    replace_1 = [Remove(1), AddLearner(Member(4)), Promote(4)]
+    replace_3: list[Change] = [Remove(3), AddLearner(Member(4)), Promote(4)]
+    replace_1: list[Change] = [Remove(1), AddLearner(Member(4)), Promote(4)]
 
     assert target_of(three, replace_3, {}).voters == (1, 2, 4)
     with pytest.raises(MembershipError, match="no majority of nodes 1, 4"):
