@@ -152,6 +152,15 @@ def test_segments_are_rolled_and_the_next_one_is_made_ahead(log: Log) -> None:
     assert log.all() == reopened(log.disk).all() == entries(1, 100, size=100)
 
 
+def test_a_new_log_begins_small_and_grows() -> None:
+    log = Log(CrashDisk(), 2**26)
+    for number in range(1, 5):
+        size = log.disk.size(f"log-{number:012d}.wal")
+        assert size == min(2**26, 2**20 * 4 ** (number - 1))
+        while len(segments(log.disk)) == number and number < 4:
+            log.write(entry(log.seq + 1, size=size // 3))
+
+
 def test_a_write_waits_for_the_next_segment(log: Log) -> None:
     log.append(*entries(1, 40, size=200))
     while log.disk.step(Lane.LOG):
