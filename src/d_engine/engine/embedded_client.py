@@ -97,27 +97,29 @@ class EmbeddedClient(BaseClient):
         )
 
     def _get_here(self, key: Text, consistency: str, min_revision: int | None) -> KeyValue | None:
-        """The entry, or `_NOT_HERE` if the engine's thread has to be asked."""
-        store = self._store
-        if store is None or not self._may_read_here(consistency):
+        """The entry, or `_NOT_HERE` if the engine's thread has to be asked. Written out, without helpers: this is the
+        whole cost of a local read."""
+        store, replica = self._store, self._replica
+        if self._guard.forked:
+            self._guard.check()
+        if self._closed or store is None or replica.error is not None:
+            return _NOT_HERE
+        if consistency == "lease":
+            if boot_time_ns() >= replica.lease_deadline:
+                return _NOT_HERE
+        elif consistency != "eventual":
+            return _NOT_HERE
+        data = key.encode() if isinstance(key, str) else key
+        if len(data) > self.max_key_bytes:
             return _NOT_HERE
         epoch = store.epoch
         if epoch & 1 or (min_revision is not None and store.revision < min_revision):
             return _NOT_HERE
-        entry = store.get(self._key(key))
+        entry = store.get(data)
         if store.epoch != epoch:
             return _NOT_HERE
         self._reads_this_turn += 1
         return entry
-
-    def _may_read_here(self, consistency: str) -> bool:
-        self._guard.check()
-        replica = self._replica
-        if replica.error is not None or self._closed:
-            return False
-        if consistency == "eventual":
-            return True
-        return consistency == "lease" and boot_time_ns() < replica.lease_deadline
 
     async def _yield(self) -> None:
         self._reads_this_turn = 0
@@ -136,14 +138,14 @@ class EmbeddedClient(BaseClient):
         return self._binding().transport.manage(operation, arguments, seconds)
 
     def _binding(self) -> _Binding:
+        self._guard.check()
         loop = asyncio.get_running_loop()
         last = self._last
-        if last is not None and last.loop is loop and not self._guard.forked:
+        if last is not None and last.loop is loop:
             return last
         return self._bind(loop)
 
     def _bind(self, loop: AbstractEventLoop) -> _Binding:
-        self._guard.check()
         with self._lock:
             if self._closed:
                 raise EngineStoppedError("the engine is stopped", self._node.failure.value)

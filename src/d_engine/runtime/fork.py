@@ -1,13 +1,14 @@
 """What a forked child must not do: use an engine whose threads it does not have.
 
 `os.fork` copies the memory and every file descriptor, but of the threads only the one that called it. An engine notices
-by a counter. And the child lets go of what the engine held open, because an open copy counts: it would keep the
-data directory locked, the listen address taken and the peers' connections alive after the parent is gone. Each
-descriptor is replaced by one of /dev/null, not closed, so that its number cannot be given to something else which
-the child's garbage collection would then close.
+by a mark that is set in the child. And the child lets go of what the engine held open, because an open copy counts: it
+would keep the data directory locked, the listen address taken and the peers' connections alive after the parent is
+gone. Each descriptor is replaced by one of /dev/null, not closed, so that its number cannot be given to something else
+which the child's garbage collection would then close.
 """
 
 import os
+import weakref
 
 from d_engine.format.errors import ForkedError
 
@@ -18,22 +19,22 @@ _held: dict[int, tuple[int, int]] = {}
 class ForkGuard:
     """Created in the process that an engine belongs to; `check` raises `ForkedError` in any other."""
 
-    __slots__ = ("_forks",)
+    __slots__ = ("__weakref__", "forked")
 
     def __init__(self) -> None:
-        self._forks = _forks
-
-    @property
-    def forked(self) -> bool:
-        """True in a child."""
-        return self._forks != _forks
+        self.forked = False
+        """True in a child. To be read only."""
+        _guards.add(self)
 
     def check(self) -> None:
         """Raise `ForkedError` in a child."""
-        if self._forks != _forks:
+        if self.forked:
             raise ForkedError(
                 "this engine belongs to the parent process; start another one here, with a data directory of its own"
             )
+
+
+_guards: "weakref.WeakSet[ForkGuard]" = weakref.WeakSet()
 
 
 def hold(descriptor: int) -> None:
@@ -57,8 +58,8 @@ def _what_is(descriptor: int) -> tuple[int, int] | None:
 
 
 def _after_in_child() -> None:
-    global _forks
-    _forks += 1
+    for guard in _guards:
+        guard.forked = True
     if _held:
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for descriptor, what in _held.items():
