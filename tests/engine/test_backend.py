@@ -30,10 +30,25 @@ def test_operations_that_do_not_exist_are_refused(backend: NodeBackend, operatio
         backend.manage(operation, b"{}", 1, never)
 
 
-@pytest.mark.parametrize("kind", ["transfer", "add_learner", "remove", "promote", "demote"])
-def test_a_member_must_be_named(backend: NodeBackend, kind: str) -> None:
-    with pytest.raises(InvalidRequestError, match="id"):
-        backend.manage(kind, b"{}", 1, never)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        b"{}",
+        b'{"changes": []}',
+        b'{"changes": [{"kind": "remove"}]}',
+        b'{"changes": [{"kind": "remove", "id": 0}]}',
+        b'{"changes": [{"kind": "add_learner", "id": 1, "incarnation": -1}]}',
+        b'{"changes": [{"id": 1}]}',
+    ],
+)
+def test_a_member_must_be_named(backend: NodeBackend, arguments: bytes) -> None:
+    with pytest.raises(InvalidRequestError, match="do not fit"):
+        backend.manage("change", arguments, 1, never)
+
+
+def test_a_successor_must_be_named(backend: NodeBackend) -> None:
+    with pytest.raises(InvalidRequestError, match="to"):
+        backend.manage("transfer", b"{}", 1, never)
 
 
 def test_questions_are_answered_at_once(backend: NodeBackend) -> None:

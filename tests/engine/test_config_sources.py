@@ -18,6 +18,8 @@ listen = "127.0.0.1:7002"
 client_listen = "unix:/run/d-engine.sock"
 advertise = "127.0.0.1:7002"
 lease_reads = true
+read_only = false
+auto_promote = false
 insecure_listen = false
 initial = [
     { id = 1, address = "127.0.0.1:7001" },

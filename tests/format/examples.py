@@ -14,6 +14,7 @@ from d_engine.format.messages import (
     Heartbeat,
     HeartbeatResponse,
     InstallSnapshot,
+    MemberChange,
     PeerMessage,
     ReadRequest,
     ReadResponse,
@@ -61,7 +62,7 @@ MESSAGES: dict[str, PeerMessage] = {
     "timeout now": TimeoutNow(3),
     "install snapshot": InstallSnapshot(3, SnapshotMeta(6, 3, CONFIGURATION)),
     "forward": Forward((OPEN_SESSION,)),
-    "change request": ChangeRequest(9, "add_learner", Member(3, "c:3")),
+    "change request": ChangeRequest(9, (MemberChange("add_learner", Member(3, "c:3")),)),
     "change response": ChangeResponse(9, "", ""),
 }
 REQUESTS: dict[str, Request] = {

@@ -17,6 +17,7 @@ from d_engine.format.messages import (
     Heartbeat,
     HeartbeatResponse,
     InstallSnapshot,
+    MemberChange,
     PeerMessage,
     ReadRequest,
     ReadResponse,
@@ -125,7 +126,16 @@ messages: st.SearchStrategy[PeerMessage] = st.one_of(
     st.builds(TimeoutNow, terms),
     st.builds(InstallSnapshot, terms, snapshot_metas),
     st.builds(Forward, st.lists(payloads, max_size=4).map(tuple)),
-    st.builds(ChangeRequest, counts, texts, st.builds(Member, node_ids, texts, counts)),
+    st.builds(
+        ChangeRequest,
+        counts,
+        st.lists(
+            st.builds(MemberChange, texts, st.builds(Member, node_ids, texts, counts), st.booleans()),
+            min_size=1,
+            max_size=3,
+        ).map(tuple),
+        st.booleans(),
+    ),
     st.builds(ChangeResponse, counts, texts, texts),
 )
 tuples_of_bytes = st.lists(payloads, max_size=4).map(tuple)

@@ -2,11 +2,12 @@
 
 import click
 
-from d_engine.cli.cluster import leader, members, status, transfer
+from d_engine.cli.cluster import leader, status, transfer
 from d_engine.cli.config import config
 from d_engine.cli.data import cas, delete, get, put, scan
 from d_engine.cli.demo.command import demo
 from d_engine.cli.load import bench
+from d_engine.cli.members import members
 from d_engine.cli.serve import serve
 from d_engine.format.version import __version__
 

@@ -43,21 +43,8 @@ def status(endpoints: str, output: str, timeout: float) -> None:
         click.echo(
             f"{f'peer {peer.node_id}':14} {peer.state}, match index {peer.match_index}, lag {peer.lag}"
         )
-
-
-@click.command()
-@endpoints_option
-@output_option
-@timeout_option
-@fails_clearly
-def members(endpoints: str, output: str, timeout: float) -> None:
-    """Who belongs to the cluster."""
-    result = ask(endpoints, timeout, lambda client: client.members())
-    if output == "json":
-        print_document(result)
-        return
-    for member in result:
-        click.echo(f"{member.id}\t{member.role}\t{member.address or '(listens nowhere)'}")
+        if peer.promotion:
+            click.echo(f"{'':14} a learner: {peer.promotion}")
 
 
 @click.command()

@@ -29,8 +29,9 @@ def settings_options(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> None:
         settings = {key: kwargs.pop(name.replace("-", "_")) for name, (key, _) in _OPTIONS.items()}
-        if kwargs.pop("insecure_listen"):
-            settings["cluster.insecure_listen"] = "true"
+        for flag in ("insecure_listen", "read_only"):
+            if kwargs.pop(flag):
+                settings[f"cluster.{flag}"] = "true"
         for item in kwargs.pop("assignments"):
             key, separator, value = item.partition("=")
             if not separator:
@@ -46,6 +47,9 @@ def settings_options(function: Callable[..., None]) -> Callable[..., None]:
         "--insecure-listen",
         is_flag=True,
         help="Listen on an address that is not loopback, without encryption.",
+    )(decorated)
+    decorated = click.option(
+        "--read-only", is_flag=True, help="With --join: a learner for ever, which never becomes a voter."
     )(decorated)
     for name, (_, text) in reversed(_OPTIONS.items()):
         decorated = click.option(f"--{name}", help=text)(decorated)

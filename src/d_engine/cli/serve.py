@@ -24,6 +24,10 @@ def serve(config_file: str | None, settings: dict[str, str]) -> None:
     \b
     A cluster of three, one command for each node:
         d-engine serve --id 1 --data-dir d1 --listen 127.0.0.1:7001 --initial 1=127.0.0.1:7001,2=...,3=...
+
+    \b
+    One more node for a cluster that exists:
+        d-engine serve --id 4 --data-dir d4 --listen 127.0.0.1:7004 --join 127.0.0.1:7001,127.0.0.1:7002
     """
     config = load(config_file, settings)
     logging.basicConfig(

@@ -21,6 +21,7 @@ __all__ = [
     "DeleteResult",
     "KeyValue",
     "LeaderInfo",
+    "MemberChange",
     "MemberInfo",
     "PeerStatus",
     "Scan",
@@ -59,12 +60,24 @@ class LeaderInfo(Struct, frozen=True):
 
 class PeerStatus(Struct, frozen=True):
     """How far another member's log is, as far as the leader knows: it matches up to `match_index` and lacks `lag`
-    entries. `state` is how it is being sent to."""
+    entries. `state` is how it is being sent to; `promotion` says of a learner why it is no voter yet."""
 
     node_id: NodeId
     match_index: int
     lag: int
     state: str
+    promotion: str = ""
+
+
+class MemberChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to become of a member. "add_learner" takes `address` and, if wanted, `read_only` and `incarnation`,
+    "set_address" takes `address`, the others nothing but `id`."""
+
+    kind: Literal["add_learner", "remove", "promote", "demote", "set_address"]
+    id: NodeId
+    address: str = ""
+    read_only: bool = False
+    incarnation: Incarnation = 0
 
 
 class Status(Struct, frozen=True):
@@ -222,30 +235,58 @@ class Client(ABC):
         `MembershipError` if it is not a voter or does not catch up within an election time-out."""
 
     @abstractmethod
+    async def change_members(
+        self, changes: Sequence[MemberChange], *, force: bool = False, timeout: float | None = None
+    ) -> None:
+        """Change the members, by all of these in one step (joint consensus; Raft dissertation, 4.3).
+
+        Returns when the cluster has carried it out. Raises `MembershipError` if it is refused: because it makes no
+        sense, or because it is unwise (voters that have not caught up or do not answer, an even number of them).
+        `force` overrides the latter. Raises `ChangePendingError`, which says what is pending, while another change is
+        under way, and `OutcomeUnknownError` if no answer came: then `members` tells.
+
+        The methods below are this one, for one purpose each.
+        """
+
+    @abstractmethod
     async def add_learner(
         self,
         node_id: NodeId,
         address: str,
         *,
+        read_only: bool = False,
         incarnation: Incarnation = 0,
         timeout: float | None = None,
     ) -> None:
-        """Make the node at `address` a member that receives the log and decides nothing. `incarnation` binds it to
-        one data directory (0: to the first that comes). Doing it again changes nothing.
-
-        This and the other changes of members return when the cluster has carried them out. They raise
-        `MembershipError` if the change is refused, `ChangePendingError` if another one is under way, and
-        `OutcomeUnknownError` if no answer came: then `members` tells.
-        """
+        """Make the node at `address` a member that receives the log and decides nothing. Once it has caught up, the
+        leader makes it a voter by itself if that makes the number of voters odd; never if it is `read_only`.
+        `incarnation` binds it to one data directory (0: to the first that comes). Doing it again changes nothing."""
 
     @abstractmethod
-    async def promote(self, node_id: NodeId, *, timeout: float | None = None) -> None:
-        """Make a learner a voter, once it has caught up."""
+    async def promote(self, *node_ids: NodeId, force: bool = False, timeout: float | None = None) -> None:
+        """Make learners voters, in one step."""
 
     @abstractmethod
-    async def demote(self, node_id: NodeId, *, timeout: float | None = None) -> None:
-        """Make a voter a learner."""
+    async def demote(self, *node_ids: NodeId, force: bool = False, timeout: float | None = None) -> None:
+        """Make voters learners, in one step. They stay learners until `promote`."""
 
     @abstractmethod
-    async def remove(self, node_id: NodeId, *, timeout: float | None = None) -> None:
-        """Remove a member for good. It stops, and cannot come back with the same data directory."""
+    async def remove(self, *node_ids: NodeId, force: bool = False, timeout: float | None = None) -> None:
+        """Remove members for good, in one step. They stop, and cannot come back with the same data directories."""
+
+    @abstractmethod
+    async def replace(
+        self,
+        old: NodeId,
+        new: NodeId,
+        address: str = "",
+        *,
+        force: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Put a voter in the place of another member, in one step. `new` is a learner that has caught up or, if `old`
+        does not answer any more, a node that is still to be started, at `address`."""
+
+    @abstractmethod
+    async def set_address(self, node_id: NodeId, address: str, *, timeout: float | None = None) -> None:
+        """A member is found at another address from now on."""

@@ -3,10 +3,11 @@
 import math
 from abc import abstractmethod
 from asyncio import Future
+from collections.abc import Sequence
 
 import msgspec
 
-from d_engine.client.api import Client, LeaderInfo, MemberInfo, Status
+from d_engine.client.api import Client, LeaderInfo, MemberChange, MemberInfo, Status
 from d_engine.client.documents import decode_leader, decode_members, decode_status
 from d_engine.format.errors import InvalidRequestError
 from d_engine.format.ids import Incarnation, NodeId
@@ -31,26 +32,55 @@ class ClusterClient(Client):
     async def transfer(self, to: NodeId, *, timeout: float | None = None) -> None:
         await self._operate("transfer", timeout, to=to)
 
+    async def change_members(
+        self, changes: Sequence[MemberChange], *, force: bool = False, timeout: float | None = None
+    ) -> None:
+        await self._operate("change", timeout, changes=tuple(changes), force=force)
+
     async def add_learner(
         self,
         node_id: NodeId,
         address: str,
         *,
+        read_only: bool = False,
         incarnation: Incarnation = 0,
         timeout: float | None = None,
     ) -> None:
-        await self._operate("add_learner", timeout, id=node_id, address=address, incarnation=incarnation)
+        change = MemberChange("add_learner", node_id, address, read_only, incarnation)
+        await self.change_members((change,), timeout=timeout)
 
-    async def promote(self, node_id: NodeId, *, timeout: float | None = None) -> None:
-        await self._operate("promote", timeout, id=node_id)
+    async def promote(self, *node_ids: NodeId, force: bool = False, timeout: float | None = None) -> None:
+        changes = [MemberChange("promote", node_id) for node_id in node_ids]
+        await self.change_members(changes, force=force, timeout=timeout)
 
-    async def demote(self, node_id: NodeId, *, timeout: float | None = None) -> None:
-        await self._operate("demote", timeout, id=node_id)
+    async def demote(self, *node_ids: NodeId, force: bool = False, timeout: float | None = None) -> None:
+        changes = [MemberChange("demote", node_id) for node_id in node_ids]
+        await self.change_members(changes, force=force, timeout=timeout)
 
-    async def remove(self, node_id: NodeId, *, timeout: float | None = None) -> None:
-        await self._operate("remove", timeout, id=node_id)
+    async def remove(self, *node_ids: NodeId, force: bool = False, timeout: float | None = None) -> None:
+        changes = [MemberChange("remove", node_id) for node_id in node_ids]
+        await self.change_members(changes, force=force, timeout=timeout)
 
-    def _operate(self, operation: str, timeout: float | None, **arguments: str | int) -> "Future[bytes]":
+    async def replace(
+        self,
+        old: NodeId,
+        new: NodeId,
+        address: str = "",
+        *,
+        force: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        changes = (
+            MemberChange("remove", old),
+            MemberChange("add_learner", new, address),
+            MemberChange("promote", new),
+        )
+        await self.change_members(changes, force=force, timeout=timeout)
+
+    async def set_address(self, node_id: NodeId, address: str, *, timeout: float | None = None) -> None:
+        await self.change_members((MemberChange("set_address", node_id, address),), timeout=timeout)
+
+    def _operate(self, operation: str, timeout: float | None, **arguments: object) -> "Future[bytes]":
         if timeout is not None:
             check_timeout(timeout)
         return self._manage(operation, msgspec.json.encode(arguments), timeout)

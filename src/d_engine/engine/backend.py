@@ -3,15 +3,17 @@
 Every method either calls `done` once, now or later, or raises a `DEngineError` and never calls it.
 """
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 
 from d_engine.engine.status import leader_of, members_of, status_of
 from d_engine.format.configuration import Member
 from d_engine.format.errors import DEngineError, InvalidRequestError
-from d_engine.format.ids import Nanoseconds
+from d_engine.format.ids import MAX_NODE_ID, MAX_U63, Nanoseconds
+from d_engine.format.limits import MAX_MEMBERS
+from d_engine.format.messages import MemberChange
 from d_engine.replica.changer import TRANSFER
 from d_engine.replica.outcome import GroupDone, ReadDone
 from d_engine.replica.replica import Replica
@@ -20,17 +22,33 @@ DocumentDone: TypeAlias = Callable[[bytes, DEngineError | None], None]
 """Gets a JSON document, or an error."""
 
 
-class _Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The arguments of the operations that name a member."""
+_Id: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_NODE_ID)]
 
-    to: int = 0
-    id: int = 0
+
+class _Successor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The arguments of "transfer"."""
+
+    to: _Id
+
+
+class _Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    kind: str
+    id: _Id
     address: str = ""
-    incarnation: int = 0
+    read_only: bool = False
+    incarnation: Annotated[int, msgspec.Meta(ge=0, le=MAX_U63)] = 0
 
 
-_TARGET = msgspec.json.Decoder(_Target)
-_CHANGES = ("add_learner", "remove", "promote", "demote", "set_address")
+class _Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The arguments of "change"."""
+
+    changes: Annotated[tuple[_Change, ...], msgspec.Meta(min_length=1, max_length=2 * MAX_MEMBERS)]
+    force: bool = False
+
+
+_SUCCESSOR = msgspec.json.Decoder(_Successor)
+_STEP = msgspec.json.Decoder(_Step)
+_Arguments = TypeVar("_Arguments")
 
 
 class NodeBackend:
@@ -52,21 +70,28 @@ class NodeBackend:
         elif operation == "leader":
             done(msgspec.json.encode(leader_of(self._replica)), None)
         elif operation == TRANSFER:
-            self._change(TRANSFER, Member(_target(arguments).to), timeout, done)
-        elif operation in _CHANGES:
-            target = _target(arguments)
-            self._change(operation, Member(target.id, target.address, target.incarnation), timeout, done)
+            member = Member(_decode(_SUCCESSOR, arguments).to)
+            self._change((MemberChange(TRANSFER, member),), False, timeout, done)
+        elif operation == "change":
+            step = _decode(_STEP, arguments)
+            changes = [
+                MemberChange(
+                    change.kind, Member(change.id, change.address, change.incarnation), change.read_only
+                )
+                for change in step.changes
+            ]
+            self._change(changes, step.force, timeout, done)
         else:
             raise InvalidRequestError(f"there is no operation {operation!r}")
 
-    def _change(self, kind: str, member: Member, timeout: Nanoseconds, done: DocumentDone) -> None:
-        if member.id < 1:
-            raise InvalidRequestError(f"{kind} needs a member's id, from 1; got {member.id}")
-        self._replica.change(kind, member, timeout, lambda error: done(b"null", error))
+    def _change(
+        self, changes: Sequence[MemberChange], force: bool, timeout: Nanoseconds, done: DocumentDone
+    ) -> None:
+        self._replica.change(changes, force, timeout, lambda error: done(b"null", error))
 
 
-def _target(arguments: bytes) -> _Target:
+def _decode(decoder: "msgspec.json.Decoder[_Arguments]", arguments: bytes) -> _Arguments:
     try:
-        return _TARGET.decode(arguments)
+        return decoder.decode(arguments)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidRequestError(f"the arguments do not fit: {error}") from None

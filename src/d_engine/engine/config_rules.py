@@ -60,6 +60,15 @@ def one_way_in(node: NodeConfig, cluster: ClusterConfig) -> Iterator[Problem]:
         )
 
 
+def read_only_joins(node: NodeConfig, cluster: ClusterConfig) -> Iterator[Problem]:
+    """Only a learner can be read-only, and only who joins begins as a learner."""
+    if cluster.read_only and not cluster.join:
+        yield (
+            ("cluster.read_only", "cluster.join"),
+            "cluster.read_only is for a node that joins a cluster; set cluster.join to the addresses of its members",
+        )
+
+
 def initial_members(node: NodeConfig, cluster: ClusterConfig) -> Iterator[Problem]:
     """The founding members are distinct, and this node is one of them."""
     if not cluster.initial:
@@ -122,6 +131,7 @@ def secure_listening(node: NodeConfig, cluster: ClusterConfig) -> Iterator[Probl
 
 CLUSTER_RULES: tuple[Callable[[NodeConfig, ClusterConfig], Iterator[Problem]], ...] = (
     one_way_in,
+    read_only_joins,
     initial_members,
     listening,
     secure_listening,

@@ -44,7 +44,9 @@ class ClusterConfig:
     Without `initial` and `join` the node is a cluster of its own. `initial` names all members of a cluster that is to
     be born, this one among them; `join` names members of one that exists. `listen` is for members, and for clients
     too unless `client_listen` is given. `advertise` is the address by which the others reach this node; without it,
-    it is the one that `initial` has for this node, or else `listen`.
+    it is the one that `initial` has for this node, or else `listen`. `read_only` makes a node that joins a learner for
+    good; `auto_promote` lets this node, when it leads, make voters of all other learners (`members promote` does it by
+    hand).
     """
 
     listen: str = field("", LISTEN)
@@ -54,6 +56,8 @@ class ClusterConfig:
     join: tuple[str, ...] = field((), Addresses())
     insecure_listen: bool = field(False, Flag())
     lease_reads: bool = field(False, Flag())
+    read_only: bool = field(False, Flag())
+    auto_promote: bool = field(True, Flag())
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from d_engine.format.configuration import Configuration, Member
 from d_engine.format.errors import ConfigError, DEngineError, EngineStoppedError, MalformedError
 from d_engine.format.hello import Hello, Refusal
 from d_engine.format.ids import Incarnation, NodeId
-from d_engine.format.messages import PeerMessage
+from d_engine.format.messages import MemberChange, PeerMessage
 from d_engine.raft.effects import Role
 from d_engine.replica.changer import TRANSFER
 from d_engine.replica.listener import ReplicaListener
@@ -92,7 +92,8 @@ class NodeCore:
             if not over.done():
                 over.set_result(None)
 
-        replica.change(TRANSFER, Member(target), int(seconds * SECOND), done)
+        change = MemberChange(TRANSFER, Member(target))
+        replica.change((change,), False, int(seconds * SECOND), done)
         await asyncio.wait([over], timeout=seconds)
 
     def close(self, seconds: float) -> None:
@@ -148,6 +149,7 @@ def replica_settings(config: EngineConfig, incarnation: Incarnation) -> ReplicaS
         log_cache_bytes=config.storage.log_cache_bytes,
         max_pending_writes=limits.max_pending_writes,
         max_pending_reads=limits.max_pending_reads,
+        auto_promote=config.cluster.auto_promote,
     )
 
 

@@ -22,14 +22,18 @@ _PAUSE_SECONDS = 0.25
 _log = logging.getLogger(__name__)
 
 
-async def join(endpoints: Sequence[str], node_id: NodeId, address: str, incarnation: Incarnation) -> None:
+async def join(
+    endpoints: Sequence[str], node_id: NodeId, address: str, incarnation: Incarnation, read_only: bool
+) -> None:
     """Returns when the cluster has this node as a member. Raises `MembershipError` or `IdentityError` when it never
     will."""
     complaint = ""
     while True:
         try:
             async with connect(",".join(endpoints)) as client:
-                await client.add_learner(node_id, address, incarnation=incarnation)
+                await client.add_learner(node_id, address, read_only=read_only, incarnation=incarnation)
+                role = "read-only learner" if read_only else "learner"
+                _log.info("node %d was added to the cluster as a %s at %s", node_id, role, address)
                 return
         except (InvalidRequestError, IdentityError):
             raise
@@ -38,5 +42,8 @@ async def join(endpoints: Sequence[str], node_id: NodeId, address: str, incarnat
                 raise
             if str(error) != complaint:
                 complaint = str(error)
-                _log.warning("node %d could not join yet: %s", node_id, error)
+                where = ", ".join(endpoints)
+                _log.warning(
+                    "node %d could not join through %s yet, and goes on trying: %s", node_id, where, error
+                )
         await asyncio.sleep(_PAUSE_SECONDS)

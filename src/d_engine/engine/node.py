@@ -121,8 +121,8 @@ class Node:
         await asyncio.wrap_future(self._opened)
 
     async def run(self) -> None:
-        """Take part until `stop`. A voter takes part at once; a learner that no member knows yet joins first. Returns
-        after `stop`; raises what the node died of."""
+        """Take part until `stop`. A node that knows of no cluster yet asks to be added first. Returns after `stop`;
+        raises what the node died of."""
         stopping = self._stopping.subscribe()
         self.set_rpc_ready(True)
         try:
@@ -205,8 +205,10 @@ class Node:
             self.thread.fail(error)
 
     async def _join(self) -> None:
-        """Ask to be added, unless this node is a member already or was born with the cluster."""
-        config, core = self.config, self.core
-        endpoints = config.cluster.join
-        if endpoints and core.replica.raft.configuration.member(self.node_id) is None:
-            await join(endpoints, self.node_id, config.own_address, core.incarnation)
+        """Ask to be added, if the data directory knows of no cluster. One that does was a member: it is still one, or
+        it was removed and must not come back by itself."""
+        cluster, core = self.config.cluster, self.core
+        if cluster.join and not core.replica.raft.configuration.members:
+            await join(
+                cluster.join, self.node_id, self.config.own_address, core.incarnation, cluster.read_only
+            )

@@ -6,11 +6,12 @@ from msgspec import Struct
 
 from d_engine.client.api import LeaderInfo, MemberInfo, PeerStatus, Status
 from d_engine.format.configuration import Configuration
-from d_engine.format.ids import LogIndex
+from d_engine.format.ids import LogIndex, NodeId
 from d_engine.format.version import __version__
 from d_engine.raft.effects import Role
 from d_engine.replica.metrics import metrics_of
 from d_engine.replica.replica import Replica
+from d_engine.runtime.clock import boot_time_ns
 
 
 class Membership(Struct, frozen=True):
@@ -18,6 +19,24 @@ class Membership(Struct, frozen=True):
 
     index: LogIndex
     members: tuple[MemberInfo, ...]
+
+    @property
+    def voters(self) -> tuple[NodeId, ...]:
+        """Who decides from now on, by rising id."""
+        return self._of("voter")
+
+    @property
+    def learners(self) -> tuple[NodeId, ...]:
+        """Who receives the log and decides nothing, by rising id."""
+        return self._of("learner")
+
+    @property
+    def outgoing(self) -> tuple[NodeId, ...]:
+        """Voters that are about to leave, or to become learners. Empty except in the middle of a step."""
+        return self._of("outgoing")
+
+    def _of(self, role: str) -> tuple[NodeId, ...]:
+        return tuple(member.id for member in self.members if member.role == role)
 
 
 def membership_of(index: LogIndex, configuration: Configuration) -> Membership:
@@ -56,8 +75,10 @@ def status_of(replica: Replica) -> Status:
     role = raft.role.value
     if raft.role is Role.FOLLOWER and not raft.configuration.is_voter(replica.settings.node_id):
         role = "learner"
+    waiting = replica.changer.promotion.waiting(boot_time_ns()) if raft.role is Role.LEADER else {}
     peers = tuple(
-        PeerStatus(node, peer.match_index, peer.lag, peer.state) for node, peer in raft.status().peers.items()
+        PeerStatus(node, peer.match_index, peer.lag, peer.state, waiting.get(node, ""))
+        for node, peer in raft.status().peers.items()
     )
     return Status(
         node_id=replica.settings.node_id,

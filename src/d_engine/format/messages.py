@@ -14,7 +14,7 @@ from d_engine.format.configuration import Configuration, Member, validate_config
 from d_engine.format.entry import Entry
 from d_engine.format.errors import MalformedError
 from d_engine.format.ids import MAX_U63, LogIndex, Term
-from d_engine.format.limits import MAX_BATCH_ITEMS
+from d_engine.format.limits import MAX_BATCH_ITEMS, MAX_MEMBERS
 
 _Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_U63)]
 
@@ -134,12 +134,22 @@ class Forward(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
     groups: Annotated[tuple[bytes, ...], Meta(max_length=MAX_BATCH_ITEMS)]
 
 
-class ChangeRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=33):
-    """Ask the leader for a change of members ("add_learner", "remove", ...) or of leadership ("transfer")."""
+class MemberChange(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What is to become of a member: `kind` is "add_learner", "remove", "promote", "demote", "set_address" or, for
+    leadership, "transfer". Of `member`, only what the kind needs is looked at."""
 
-    request: _Count
     kind: str
     member: Member
+    read_only: bool = False
+
+
+class ChangeRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=33):
+    """Ask the leader for a change of members, all of it in one step, or of leadership. `force` overrides the objections
+    that are no matter of safety."""
+
+    request: _Count
+    changes: Annotated[tuple[MemberChange, ...], Meta(min_length=1, max_length=2 * MAX_MEMBERS)]
+    force: bool = False
 
 
 class ChangeResponse(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=34):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from d_engine.format.errors import DEngineError, OutcomeUnknownTimeoutError
+from d_engine.format.errors import DEngineError, OutcomeUnknownError, OutcomeUnknownTimeoutError
 from d_engine.format.ids import LogIndex, Nanoseconds
 
 ChangeDone: TypeAlias = Callable[[DEngineError | None], None]
@@ -53,6 +53,15 @@ class ChangeQueue:
         for waiting in ready:
             waiting.done(None)
 
+    def deposed(self) -> None:
+        """This node does not lead any more: what it had appended may yet be committed, or rolled back."""
+        ended, self._committing = self._committing, []
+        error = OutcomeUnknownError(
+            "the leader changed before the change was committed; ask for the members to see its state"
+        )
+        for _, waiting in ended:
+            waiting.done(error)
+
     def transferring(self, done: ChangeDone, deadline: Nanoseconds) -> None:
         """This leader has begun to hand over."""
         self._transfers.append(_Waiting(done, deadline))
@@ -77,8 +86,9 @@ class ChangeQueue:
         self._end(lambda waiting: waiting.deadline <= now, error)
 
     def fail(self, error: DEngineError) -> None:
-        """The node stops."""
-        self._end(lambda waiting: True, error)
+        """The node stops. What it had asked for may be carried out all the same."""
+        unknown = OutcomeUnknownError(f"{error}; ask for the members to see whether the change was made")
+        self._end(lambda waiting: True, unknown)
 
     def _all(self) -> list[_Waiting]:
         return [*self._requests.values(), *self._transfers, *(waiting for _, waiting in self._committing)]

@@ -4,7 +4,7 @@ from d_engine.format.configuration import Configuration, decode_configuration
 from d_engine.format.entry import EntryKind
 from d_engine.format.errors import NotMemberError
 from d_engine.format.hello import Channel
-from d_engine.format.ids import LogIndex, Nanoseconds
+from d_engine.format.ids import Incarnation, LogIndex, Nanoseconds
 from d_engine.format.messages import AppendRequest, AppendResponse, InstallSnapshot, RaftMessage
 from d_engine.raft.core import Raft
 from d_engine.raft.effects import Effects, LeaderState, Role
@@ -45,6 +45,7 @@ class Executor:
         log_clock: LogClock,
         listener: ReplicaListener,
         counters: Counters,
+        incarnation: Incarnation,
         snapshots: Snapshots,
     ) -> None:
         self._raft = raft
@@ -57,6 +58,8 @@ class Executor:
         self._log_clock = log_clock
         self.listener = listener
         self._counters = counters
+        self._incarnation = incarnation
+        self._removed_at: LogIndex = 0
         self.snapshots = snapshots
         snapshots.replaced = self._replaced
         self.configuration: Configuration | None = None
@@ -74,6 +77,7 @@ class Executor:
         while True:
             self._perform(self._raft.effects(now), now)
             if self._raft.commit_index <= self._applier.applied_index:
+                self._stop_if_removed()
                 return False
             if budget <= 0:
                 return True
@@ -101,6 +105,7 @@ class Executor:
             self._counters.elections_won += 1
         elif not leads and self._log_clock.running:
             self._log_clock.stop(now)
+            self._changes.deposed()
         self._counters.leader_changes += 1
         self._router.leader_changed(state.term, state.leader)
         self._router.route(now)
@@ -136,12 +141,15 @@ class Executor:
         before, self.configuration = self.configuration, configuration
         self.listener.members_changed(index, configuration)
         own = self._raft.node_id
-        if before is not None and before.member(own) and not configuration.member(own):
-            self._removed(index)
+        earlier = None if before is None else before.member(own)
+        # Under this id there may have been another data directory, which is none of this node's business.
+        if earlier is not None and earlier.incarnation == self._incarnation and not configuration.member(own):
+            self._removed_at = index
 
-    def _removed(self, index: LogIndex) -> None:
-        if self._raft.configuration.member(self._raft.node_id) is None:
+    def _stop_if_removed(self) -> None:
+        """Last of all, so that a leader that removed itself has answered, and has told another one to lead."""
+        if self._removed_at and self._raft.configuration.member(self._raft.node_id) is None:
             raise NotMemberError(
-                f"node {self._raft.node_id} was removed from the cluster (log index {index}); "
+                f"node {self._raft.node_id} was removed from the cluster (log index {self._removed_at}); "
                 "to use this machine again, start it on an empty directory and add it as a new member"
             )

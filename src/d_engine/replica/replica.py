@@ -8,7 +8,9 @@ The order within a turn is the one that safety needs: what is to be persisted is
 (the core has held back those that promise what is not durable yet), then commands are applied and results go out.
 """
 
-from d_engine.format.configuration import Configuration, Member
+from collections.abc import Sequence
+
+from d_engine.format.configuration import Configuration
 from d_engine.format.errors import (
     DEngineError,
     EngineStoppedError,
@@ -22,6 +24,7 @@ from d_engine.format.messages import (
     ChangeRequest,
     ChangeResponse,
     Forward,
+    MemberChange,
     PeerMessage,
     SnapshotChunk,
     SnapshotRequest,
@@ -40,6 +43,7 @@ from d_engine.replica.listener import ReplicaListener
 from d_engine.replica.log_clock import LogClock
 from d_engine.replica.outcome import GroupDone, ReadDone
 from d_engine.replica.ports import Host, Network
+from d_engine.replica.promotion import Promotion
 from d_engine.replica.reads import ReadQueue, WaitingRead
 from d_engine.replica.router import Router
 from d_engine.replica.sessions import SessionTable
@@ -88,7 +92,7 @@ class Replica:
         self.writes = WriteQueue()
         self.reads = ReadQueue()
         self.router = Router(self.raft, storage, network, self.writes, log_clock)
-        self._changer = Changer(self.raft, network, changes, log_clock)
+        self.changer = Changer(self.raft, network, changes, log_clock, Promotion(self.raft, settings))
         self.applier = Applier(state_machine, SessionTable(settings.max_sessions), self.router.resolve)
         snapshots = Snapshots(settings, self.raft, storage, files, network, self.applier, self.wake)
         self.executor = Executor(
@@ -102,6 +106,7 @@ class Replica:
             log_clock,
             listener,
             self.counters,
+            settings.incarnation,
             snapshots,
         )
         self.peers = Peers(settings, self.raft, network, lambda: self.cluster_id)
@@ -143,7 +148,7 @@ class Replica:
         )
         self.writes.fail(stopped)
         self.reads.fail(stopped)
-        self._changer.changes.fail(stopped)
+        self.changer.fail(stopped)
         self.executor.snapshots.taking.fail(stopped)
         self.storage.close()
         self.executor.listener.failed(error)
@@ -195,16 +200,18 @@ class Replica:
             self.reads.join(read)
         self.wake()
 
-    def change(self, kind: str, member: Member, timeout: Nanoseconds, done: ChangeDone) -> None:
-        """Change the members or the leadership: `kind` is a name of `d_engine.replica.requests`. Carried out here if
-        this node leads, else by the leader."""
+    def change(
+        self, changes: Sequence[MemberChange], force: bool, timeout: Nanoseconds, done: ChangeDone
+    ) -> None:
+        """Change the members, all in one step, or the leadership. Carried out here if this node leads, else by the
+        leader."""
         if self.error is not None:
             raise stopped(self.error)
         now = self._host.now()
         if self.raft.role is Role.LEADER:
-            self._changer.carry_out(kind, member, now, now + timeout, done)
+            self.changer.carry_out(changes, force, now, now + timeout, done)
         elif self.raft.leader:
-            self._changer.ask(self.raft.leader, kind, member, now + timeout, done)
+            self.changer.ask(self.raft.leader, changes, force, now + timeout, done)
         else:
             done(NoLeaderError(f"no leader is known, nothing was changed; {self.peers.describe()}"))
         self.wake()
@@ -225,9 +232,9 @@ class Replica:
         if isinstance(message, Forward):
             self.router.take(message.groups)
         elif isinstance(message, ChangeRequest):
-            self._changer.serve(sender, message, self._host.now())
+            self.changer.serve(sender, message, self._host.now())
         elif isinstance(message, ChangeResponse):
-            self._changer.answered(message)
+            self.changer.answered(message)
         elif isinstance(message, SnapshotRequest | SnapshotChunk):
             self.executor.snapshots.receive(sender, message, self._host.now())
         else:
@@ -279,26 +286,29 @@ class Replica:
         raft = self.raft
         if raft.deadline <= now:
             raft.tick(now)
+        if self.storage.full:
+            self.storage.retry()
         self.writes.expire(now, self.peers.describe)
         self.reads.expire(now, self.peers.describe)
-        self._changer.changes.expire(now)
+        self.changer.changes.expire(now)
         if raft.role is not Role.LEADER:
             self.writes.reroute(now - ROUTE_AGAIN_AFTER_ELECTIONS * self.settings.election_min_ns)
         self.router.route(now)
+        self.changer.drive(now)
         if self.reads.joining:
             self.reads.assign(raft.read(now))
         self.lease_deadline = raft.lease_deadline
         more = self.executor.run(now)
         self.lease_deadline = raft.lease_deadline
         self.peers.refresh()
-        self._changer.watch_transfer()
+        self.changer.watch_transfer()
         if more:
             self.wake()
         deadlines = (
             raft.deadline,
             self.writes.deadline,
             self.reads.deadline,
-            self._changer.changes.deadline,
+            self.changer.changes.deadline,
             self.executor.snapshots.deadline,
         )
         self._host.set_timer(min(deadline for deadline in deadlines if deadline is not None))
@@ -309,7 +319,7 @@ class Replica:
 
     def _disk_full(self, full: bool) -> None:
         if full and self.raft.role is Role.LEADER:
-            self._changer.hand_over(self._host.now())
+            self.changer.hand_over(self._host.now())
         self.wake()
 
 

@@ -41,6 +41,8 @@ class ReplicaSettings:
     log_cache_bytes: int = 32 * 1024 * 1024
     max_pending_writes: int = 10_000
     max_pending_reads: int = 50_000
+    auto_promote: bool = True
+    """Whether this node, when it leads, makes voters of learners by itself (`d_engine.replica.promotion`)."""
     max_sessions: int = 10_000
     """Part of the replicated rules, the same on every member: no setting for operators."""
     snapshots: SnapshotSettings = SnapshotSettings()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from d_engine.format.configuration import Member
 from d_engine.format.errors import DEngineError
 from d_engine.format.ids import NodeId
-from d_engine.format.messages import AppendResponse, PeerMessage, VoteRequest, VoteResponse
+from d_engine.format.messages import AppendResponse, MemberChange, PeerMessage, VoteRequest, VoteResponse
 from d_engine.replica.changer import TRANSFER
 from d_engine.testing.sim.events import MILLISECOND, SECOND
 from d_engine.testing.sim.faults import NotNow, Undo, cut_between, fault, nothing, several
@@ -296,7 +296,8 @@ def _transfer(world: "World", rng: Random) -> NodeId:
 
 def _ask_transfer(node: SimNode, to: NodeId, ended: Callable[[DEngineError | None], None]) -> None:
     if node.process is not None:
-        node.process.replica.change(TRANSFER, Member(to), 5 * SECOND, ended)
+        change = MemberChange(TRANSFER, Member(to))
+        node.process.replica.change((change,), False, 5 * SECOND, ended)
 
 
 @fault("transfer")
