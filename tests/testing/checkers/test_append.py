@@ -83,6 +83,11 @@ PLANTED: dict[str, tuple[Lists, str, str]] = {
         "I6",
         "the append to 'x' came in at place 1, though 2 were known",
     ),
+    "unknown append against real time": (
+        Lists().ok(ListAppend("x", 1), 0, 1).unknown(ListAppend("x", 2), 2).ok(READ, 4, 5, (2, 1)),
+        "I6",
+        "the append to 'x' came in at place 1, though 2 were known",
+    ),
     "stale read": (
         two_appended().ok(READ, 4, 5, (1,)).ok(READ, 6, 7, (1, 2)),
         "I6",

@@ -118,6 +118,8 @@ def test_near_misses_pass() -> None:
     require(check_bank(moved().ok(EVENTUAL, 5, 6, TWO).operations, TWO))
     unknown = Bank().unknown(BankTransfer("a", "b", 5), 0)
     require(check_bank(unknown.ok(BankRead(), 1, 3, after).ok(BankRead(), 4, 5, TWO).operations, TWO))
+    touching = Bank().ok(BankRead(), 1, 3, after).unknown(BankTransfer("a", "b", 5), 3)
+    require(check_bank(touching.operations, TWO))
     overdrawn = Bank().ok(BankTransfer("a", "b", 15), 0, 1, True).ok(BankRead(), 2, 3, {"a": -5, "b": 25})
     require(check_bank(overdrawn.operations, TWO, allow_negative=True))
     require(check_bank(Bank().unknown(BankRead(), 0).operations, TWO))

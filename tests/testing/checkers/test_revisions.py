@@ -76,6 +76,10 @@ def test_a_hundred_thousand_operations(fates: Fates) -> None:
 LEGAL: dict[str, KV] = {
     "nothing": KV(),
     "reads of nothing": KV().ok(Get(K), 0, 1, None, 0).ok(Scan(), 0, 1, (), 0).ok(Delete(K), 0, 1, False, 0),
+    "read that touches a write": KV()
+    .ok(Put(K, 1), 0, 1, revision=1)
+    .ok(Put(K, 2), 2, 4, revision=2)
+    .ok(Get(K), 4, 5, 1, 1),
     "old eventual read": KV()
     .ok(Put(K, 1), 0, 1, revision=1)
     .ok(Put(K, 2), 2, 3, revision=2)
@@ -120,6 +124,16 @@ LEGAL: dict[str, KV] = {
     .unknown(Put(K, 1), 0)
     .ok(Get(K), 1, 2, 1, 1)
     .ok(Transaction((Compare(K, 1, target=Target.MOD_REVISION),)), 3, 4, YES, 1),
+    "compare with a revision that an unknown write renewed": KV()
+    .ok(Put(K, 1), 0, 1, revision=1)
+    .unknown(Put(K, 1), 2)
+    .ok(Get(K), 3, 4, 1, 2)
+    .ok(Transaction((Compare(K, 2, target=Target.MOD_REVISION),)), 5, 6, YES, 2),
+    "compare with a revision before the one that showed the value": KV()
+    .unknown(Put(K, 1), 0)
+    .ok(Put(L, 1), 1, 2, revision=2)
+    .ok(Get(K), 3, 4, 1, 2)
+    .ok(Transaction((Compare(K, 1, target=Target.MOD_REVISION),)), 5, 6, YES, 2),
     "scan with a limit": KV()
     .ok(Put(K, 1), 0, 1, revision=1)
     .ok(Put(L, 1), 2, 3, revision=2)
@@ -248,6 +262,38 @@ PLANTED: dict[str, tuple[KV, str, str]] = {
         "I6",
         "b'k' has no value, but the answer shows 9",
     ),
+    "unknown write seen before it has a revision": (
+        KV()
+        .unknown(Put(K, 9), 0)
+        .unknown(Put(K, 9), 0)
+        .ok(Put(L, 1), 1, 2, revision=1)
+        .ok(Get(K), 3, 4, 9, 1)
+        .ok(Put(L, 2), 5, 6, revision=3),
+        "I6",
+        "b'k' has no value, but the answer shows 9",
+    ),
+    "two values at one revision": (
+        KV()
+        .ok(Put(K, 1), 0, 1, revision=1)
+        .unknown(Put(K, 9), 2)
+        .ok(Get(K), 3, 4, 1, 2)
+        .ok(Get(K), 5, 6, 9, 2),
+        "I6",
+        "b'k' has 1, but the answer shows 9",
+    ),
+    "there and not there at one revision": (
+        KV().unknown(Put(K, 9), 0).ok(Get(K), 1, 2, None, 1).ok(Get(K), 3, 4, 9, 1),
+        "I6",
+        "b'k' has no value, but the answer shows 9",
+    ),
+    "swap refused, though an unknown write leaves its value": (
+        KV()
+        .ok(Put(K, 1), 0, 1, revision=1)
+        .unknown(Put(K, 1), 2)
+        .ok(CompareAndSwap(K, 1, 2), 3, 4, False, 2),
+        "I6",
+        "a swap that expects it was refused",
+    ),
     "both swaps succeed": (
         KV()
         .ok(Put(K, 0), 0, 1, revision=1)
@@ -322,6 +368,16 @@ PLANTED: dict[str, tuple[KV, str, str]] = {
         put_twice().ok(Put(L, 3), 4, 5, revision=3).ok(Scan(limit=1), 6, 7, ((L, 3),), 3),
         "I6",
         "b'k' has 2, but the answer shows no value",
+    ),
+    "scan with a limit ends wrong": (
+        put_twice().ok(Scan(limit=1), 4, 5, ((K, 7),), 2),
+        "I6",
+        "b'k' has 2, but the answer shows 7",
+    ),
+    "scan in a transaction blind to its own write": (
+        KV().ok(Transaction((), (Put(K, 1), Scan())), 0, 1, TransactionResult(True, (None, ())), 1),
+        "I6",
+        "b'k' has 1, but the answer shows no value",
     ),
     "half of a transaction": (
         KV().ok(Transaction((), (Put(K, 1), Put(L, 1))), 0, 1, BOTH, 1).ok(Scan(), 2, 3, ((K, 1),), 1),

@@ -106,6 +106,7 @@ class Replay:
             cell.known_at = revision
             if value is None:
                 cell.mod_known_at = revision
+            self._cells[key] = cell
             return True
         if not self._unknown.turn(key, value, cell.known_at, revision):
             return False
