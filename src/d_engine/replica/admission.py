@@ -31,9 +31,11 @@ def admit(
     own_id: NodeId,
     cluster_id: ClusterId,
     configuration: Configuration,
+    committed: Configuration,
 ) -> Refusal | None:
-    """None if the member may speak, else why not. `cluster_id` is 0 until this node's cluster is born; `configuration`
-    has no members on a node that was started to join and knows nobody yet."""
+    """None if the member may speak, else why not. `cluster_id` is 0 until this node's cluster is born; `configuration`,
+    the one in force, has no members on a node that was started to join and knows nobody yet. Who is removed may speak
+    until that is `committed`: it may be the leader."""
     if cluster_id and hello.cluster_id and hello.cluster_id != cluster_id:
         return _refusal(
             ClusterIdMismatchError,
@@ -46,7 +48,7 @@ def admit(
         return _refusal(IdentityError, f"node id {own_id} is taken: two nodes were started with it")
     if not configuration.members:
         return None
-    member = configuration.member(hello.node_id)
+    member = configuration.member(hello.node_id) or committed.member(hello.node_id)
     if member is None:
         return _refusal(
             NotMemberError,
@@ -79,18 +81,20 @@ class Peers:
         self._raft = raft
         self._network = network
         self._cluster = cluster
-        self._connected_to: Configuration | None = None
+        self._connected_to: tuple[Configuration, Configuration] | None = None
         self._refusals = Refusals()
         self.reachable: dict[NodeId, bool] = {}
 
     def refresh(self) -> None:
-        """Keep connections to the members of the configuration in force, and to nobody else."""
-        configuration = self._raft.configuration
-        if configuration is self._connected_to:
+        """Keep connections to the members of the configuration in force and of the committed one, nobody else."""
+        configuration, committed = self._raft.configuration, self._raft.committed_configuration
+        known = self._connected_to
+        if known is not None and configuration is known[0] and committed is known[1]:
             return
-        self._connected_to = configuration
+        self._connected_to = (configuration, committed)
         own = self._settings.node_id
-        addresses = {member.id: member.address for member in configuration.members if member.id != own}
+        members = (*committed.members, *configuration.members)
+        addresses = {member.id: member.address for member in members if member.id != own}
         self.reachable = {node: self.reachable.get(node, False) for node in addresses}
         self._network.set_peers(addresses)
 
@@ -101,7 +105,9 @@ class Peers:
 
     def admit(self, hello: Hello, now: Nanoseconds) -> Refusal | None:
         """Whether the other side of a new connection may speak as the member that it says it is."""
-        refusal = admit(hello, self._settings.node_id, self._cluster(), self._raft.configuration)
+        raft = self._raft
+        own = self._settings.node_id
+        refusal = admit(hello, own, self._cluster(), raft.configuration, raft.committed_configuration)
         if refusal is None and hello.channel is not Channel.CLIENT:
             self._raft.peer_incarnation(hello.node_id, hello.incarnation, now)
         return refusal

@@ -60,10 +60,10 @@ def is_done(change: Change, configuration: Configuration) -> bool:
             f"node {member.id} is a member already, at {member.address or 'no address'}, with another data directory; "
             "restore that directory, or remove the member first, or use another node id"
         )
-    if asked.address != member.address:
+    if asked.address not in ("", member.address):
         raise MembershipError(
             f"node {member.id} is a member already, at {member.address or 'no address'}, not at "
-            f"{asked.address or 'no address'}; change its address, or remove it first"
+            f"{asked.address}; change its address, or remove it first"
         )
     return True
 
