@@ -25,6 +25,12 @@ def test_compare_and_swap_decodes_to_what_was_encoded(
     assert commands.decode_command(encoded) == commands.CompareAndSwap(key, expected, value)
 
 
+@given(KEY, st.one_of(st.none(), KEY))
+def test_delete_range_decodes_to_what_was_encoded(start: bytes, end: bytes | None) -> None:
+    encoded = commands.encode_delete_range(start, end)
+    assert commands.decode_command(encoded) == commands.DeleteRange(start, end)
+
+
 def test_longest_key_and_a_large_value() -> None:
     key, value = b"k" * commands.HIGHEST_KEY_LIMIT, b"v" * 2_000_000
     assert commands.decode_command(commands.encode_put(key, value)) == commands.Put(key, value)
@@ -39,7 +45,7 @@ def test_longest_key_and_a_large_value() -> None:
         ("", "a command of 0 bytes is too short"),
         ("01 00 01", "a command of 3 bytes is too short"),
         ("00 00 00 00", "unknown kind 0"),
-        ("04 00 00 00", "unknown kind 4"),
+        ("06 00 00 00", "unknown kind 6"),
         ("01 02 00 00", "kind 1 has unknown flags 0x02"),
         ("02 ff 00 00", "kind 2 has unknown flags 0xff"),
         ("01 00 02 00 61", "key of 2 bytes runs past its 5 bytes"),
@@ -49,6 +55,11 @@ def test_longest_key_and_a_large_value() -> None:
         ("03 00 00 00 01 00 00 00 61", "expects an absent key names an expected value"),
         ("03 01 01 00 01 00 00 00 61", "parts of 1 and 1 bytes run past its 9"),
         ("03 01 01 00 ff ff ff ff 61", "parts of 1 and 4294967295 bytes run past its 9"),
+        ("04 02 00 00", "a delete_range has unknown flags 0x02"),
+        ("04 01 02 00 61", "a delete_range's start of 2 bytes runs past its 5 bytes"),
+        ("04 00 01 00 61 62", "a delete_range without an end has 1 bytes behind its start"),
+        ("05", "a transaction of 0 bytes does not decode"),
+        ("05 93 90 90", "a transaction of 3 bytes does not decode"),
     ],
 )
 def test_what_is_no_command(command: str, text: str) -> None:
@@ -58,7 +69,8 @@ def test_what_is_no_command(command: str, text: str) -> None:
 
 @given(
     st.one_of(
-        st.binary(max_size=64), st.builds(bytes.__add__, st.sampled_from([b"\1", b"\2", b"\3"]), st.binary())
+        st.binary(max_size=64),
+        st.builds(bytes.__add__, st.sampled_from([b"\1", b"\2", b"\3", b"\4"]), st.binary()),
     )
 )
 def test_any_bytes_are_a_command_or_malformed(data: bytes) -> None:
@@ -70,7 +82,9 @@ def test_any_bytes_are_a_command_or_malformed(data: bytes) -> None:
         assert commands.encode_put(command.key, command.value, command.want_previous) == data
     elif isinstance(command, commands.Delete):
         assert commands.encode_delete(command.key, command.want_previous) == data
-    else:
+    elif isinstance(command, commands.DeleteRange):
+        assert commands.encode_delete_range(command.start, command.end) == data
+    elif isinstance(command, commands.CompareAndSwap):
         assert commands.encode_compare_and_swap(command.key, command.expected, command.value) == data
 
 

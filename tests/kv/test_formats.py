@@ -7,6 +7,25 @@ from d_engine.format.state_machine import ApplyContext
 from d_engine.kv import commands, queries, results
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.machine import KvStateMachine
+from d_engine.kv.transactions import (
+    EQUAL,
+    LESS,
+    VALUE,
+    VERSION,
+    Condition,
+    DeleteDone,
+    DeleteRangeDone,
+    DeleteRangeStep,
+    DeleteStep,
+    GetRangeStep,
+    GetStep,
+    Got,
+    GotRange,
+    PutDone,
+    PutStep,
+    Transaction,
+    TransactionDone,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "design" / "formats-kv.md"
 EXAMPLES = [
@@ -25,50 +44,83 @@ def example_machine() -> KvStateMachine:
     return machine
 
 
+TRANSACTION = Transaction(
+    when=(Condition(b"job", VERSION, EQUAL, 2), Condition(b"x", VALUE, LESS, b"m")),
+    then=(PutStep(b"job", b"old"), DeleteStep(b"a"), DeleteRangeStep(b"x", b"y")),
+    otherwise=(GetStep(b"job"), GetRangeStep(b"j", None, 10)),
+)
+JOB = KeyValue(b"job", b"done", 2, 3, 2)
+
+
 def test_commands() -> None:
-    assert EXAMPLES[:5] == [
+    assert EXAMPLES[:8] == [
         commands.encode_put(b"job", b"done"),
         commands.encode_put(b"job", b"done", want_previous=True),
         commands.encode_delete(b"job"),
         commands.encode_compare_and_swap(b"job", b"new", b"done"),
         commands.encode_compare_and_swap(b"job", None, b""),
+        commands.encode_delete_range(b"a", b"b"),
+        commands.encode_delete_range(b"a", None),
+        commands.encode_transaction(TRANSACTION),
     ]
-    assert list(map(commands.decode_command, EXAMPLES[:5])) == [
+    assert list(map(commands.decode_command, EXAMPLES[:8])) == [
         commands.Put(b"job", b"done"),
         commands.Put(b"job", b"done", want_previous=True),
         commands.Delete(b"job"),
         commands.CompareAndSwap(b"job", b"new", b"done"),
         commands.CompareAndSwap(b"job", None, b""),
+        commands.DeleteRange(b"a", b"b"),
+        commands.DeleteRange(b"a", None),
+        TRANSACTION,
     ]
 
 
 def test_results() -> None:
-    written, unchanged, with_previous, invalid = EXAMPLES[5:9]
+    written, unchanged, with_previous, range_deleted, _, _, invalid = EXAMPLES[8:15]
     assert written == results.RESULT.pack(results.WRITTEN, 7)
     assert unchanged == results.RESULT.pack(results.UNCHANGED, 7)
     previous = KeyValue(b"job", b"new", 3, 5, 2)
     assert with_previous == results.encode_with_previous(7, previous)
+    assert range_deleted == results.encode_range_deleted(7, 3)
     assert invalid == results.encode_invalid("no")
     assert results.decode_put(written) == results.PutResult(7)
     assert results.decode_put(with_previous) == results.PutResult(7, previous)
     assert results.decode_delete(with_previous) == results.DeleteResult(7, True, previous)
     assert results.decode_delete(unchanged) == results.DeleteResult(7, False)
+    assert results.decode_delete_range(range_deleted) == results.DeleteRangeResult(7, 3)
+
+
+def test_results_of_transactions() -> None:
+    done, other = EXAMPLES[12:14]
+    machine = example_machine()
+    assert machine.apply([EXAMPLES[7]], ApplyContext(2, 1, 0)) == [other]
+    got = (Got(JOB), GotRange((JOB,), False))
+    assert results.decode_transaction_done(other, TRANSACTION) == TransactionDone(False, 3, got)
+    steps = (PutDone(), DeleteDone(True), DeleteRangeDone(0))
+    assert results.encode_transaction_done(TransactionDone(True, 4, steps)) == done
+    assert results.decode_transaction_done(done, TRANSACTION) == TransactionDone(True, 4, steps)
 
 
 def test_queries() -> None:
     machine = example_machine()
-    get, scan, entries, first_entry = EXAMPLES[9:13]
+    get, scan, get_range, count, entries, first_entry, last_key, counted = EXAMPLES[15:23]
     assert get == queries.encode_get_entries([b"job", b"x"])
     assert scan == queries.encode_scan_prefix(b"jo", 10, b"joa")
+    assert get_range == queries.encode_get_range(b"a", b"k", 1, reverse=True, keys_only=True)
+    assert count == queries.encode_count_range(b"a", None)
     assert machine.query(get) == entries
     assert machine.query(queries.encode_scan_prefix(b"", 1)) == first_entry
-    assert queries.decode_entries(entries).entries == (KeyValue(b"job", b"done", 2, 3, 2), None)
+    assert machine.query(get_range) == last_key
+    assert machine.query(count) == counted
+    assert queries.decode_entries(entries).entries == (JOB, None)
     assert queries.decode_scan(first_entry) == queries.Scan(3, (KeyValue(b"a", b"", 1, 1, 1),), True)
+    assert queries.decode_scan(last_key) == queries.Scan(3, (KeyValue(b"job", b"", 2, 3, 2),), True)
+    assert queries.decode_count(counted) == queries.Count(3, 2)
 
 
 def test_snapshot() -> None:
     machine, restored = example_machine(), KvStateMachine()
-    stream, digest = EXAMPLES[13:]
+    stream, digest = EXAMPLES[23:]
     assert list(machine.chunks(machine.view())) == [stream]
     assert machine.digest() == digest
     restored.restore(iter([stream]))

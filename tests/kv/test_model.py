@@ -1,16 +1,44 @@
 """The whole state machine against a dict: whatever is done, in whatever order, both say the same."""
 
+import operator
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec import structs
 
 from d_engine.format.state_machine import ApplyContext
 from d_engine.kv import commands, queries, results
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.machine import KvStateMachine
 from d_engine.kv.store import StoreView
+from d_engine.kv.transactions import (
+    CREATE_REVISION,
+    EQUAL,
+    GREATER,
+    MOD_REVISION,
+    NOT_EQUAL,
+    VALUE,
+    VERSION,
+    Condition,
+    DeleteDone,
+    DeleteRangeDone,
+    DeleteRangeStep,
+    DeleteStep,
+    GetRangeStep,
+    GetStep,
+    Got,
+    GotRange,
+    PutDone,
+    PutStep,
+    Step,
+    StepDone,
+    Transaction,
+    TransactionDone,
+    objection,
+)
 
 CONTEXT = ApplyContext(index=1, term=1, log_time=0)
 KEYS = st.one_of(
@@ -18,6 +46,20 @@ KEYS = st.one_of(
     st.integers(0, 3000).map(lambda number: b"key/%04d" % number),
 )
 VALUES = st.binary(max_size=3)
+RELATIONS = (operator.eq, operator.ne, operator.lt, operator.gt)
+RELATION = st.integers(EQUAL, GREATER)
+TARGETS = st.sampled_from([VALUE, VERSION, MOD_REVISION])
+ENDS = st.one_of(st.none(), KEYS)
+STEPS = st.lists(
+    st.one_of(
+        st.builds(PutStep, KEYS, VALUES),
+        st.builds(DeleteStep, KEYS),
+        st.builds(DeleteRangeStep, KEYS, ENDS),
+        st.builds(GetStep, KEYS),
+        st.builds(GetRangeStep, KEYS, ENDS, st.integers(1, 5)),
+    ),
+    max_size=5,
+).map(tuple)
 
 
 @dataclass
@@ -48,6 +90,54 @@ class Model:
             for key in sorted(self.entries)
             if key.startswith(prefix) and (after is None or key > after)
         ]
+
+    def keys(self, start: bytes, end: bytes | None) -> list[bytes]:
+        return [key for key in sorted(self.entries) if start <= key and (end is None or key < end)]
+
+    def delete_range(self, start: bytes, end: bytes | None) -> int:
+        keys = self.keys(start, end)
+        for key in keys:
+            del self.entries[key]
+        self.revision += bool(keys)
+        return len(keys)
+
+    def transact(self, transaction: Transaction) -> TransactionDone:
+        """Do the steps one by one, then give all that was written the same revision."""
+        succeeded = all(self.holds(condition) for condition in transaction.when)
+        before, revision = dict(self.entries), self.revision + 1
+        branch = transaction.then if succeeded else transaction.otherwise
+        steps = [self.do(step, revision) for step in branch]
+        self.revision = revision if self.entries != before else revision - 1
+        return TransactionDone(succeeded, self.revision, tuple(steps))
+
+    def holds(self, condition: Condition) -> bool:
+        entry = self.entries.get(condition.key)
+        actual: Any
+        names = {VERSION: "version", MOD_REVISION: "mod_revision", CREATE_REVISION: "create_revision"}
+        if condition.target == VALUE:
+            if entry is None:
+                return condition.relation == NOT_EQUAL
+            actual = entry.value
+        else:
+            actual = 0 if entry is None else getattr(entry, names.get(condition.target, "lease"))
+        relation = RELATIONS[condition.relation - 1]
+        return bool(relation(actual, condition.operand))
+
+    def do(self, step: Step, revision: int) -> StepDone:
+        match step:
+            case PutStep(key, value):
+                self.revision = revision - 1
+                self.put(key, value)
+                return PutDone()
+            case DeleteStep(key):
+                return DeleteDone(self.entries.pop(key, None) is not None)
+            case DeleteRangeStep(start, end):
+                return DeleteRangeDone(self.delete_range(start, end))
+            case GetStep(key):
+                return Got(self.entries.get(key))
+            case GetRangeStep(start, end, limit):
+                keys = self.keys(start, end)
+                return GotRange(tuple(self.entries[key] for key in keys[:limit]), len(keys) > limit)
 
 
 class StoreAgainstModel(RuleBasedStateMachine):
@@ -100,6 +190,33 @@ class StoreAgainstModel(RuleBasedStateMachine):
             self.model.revision, held == expected
         )
 
+    @rule(start=KEYS, end=st.one_of(st.none(), KEYS))
+    def delete_range(self, start: bytes, end: bytes | None) -> None:
+        count = self.model.delete_range(start, end)
+        result = results.decode_delete_range(self.apply(commands.encode_delete_range(start, end)))
+        assert result == results.DeleteRangeResult(self.model.revision, count)
+
+    @rule(data=st.data(), then=STEPS, otherwise=STEPS)
+    def transact(self, data: st.DataObject, then: tuple[Step, ...], otherwise: tuple[Step, ...]) -> None:
+        conditions = st.lists(st.builds(self.condition, KEYS, TARGETS, RELATION, VALUES, st.integers(-1, 1)))
+        transaction = Transaction(tuple(data.draw(conditions)), then, otherwise)
+        command = commands.encode_transaction(transaction)
+        if objection(transaction) is not None:
+            assert self.apply(command).startswith(b"\xff")
+            return
+        done = results.decode_transaction_done(self.apply(command), transaction)
+        assert done == self.model.transact(transaction)
+        assert self.machine.store.epoch % 2 == 0
+
+    def condition(self, key: bytes, target: int, relation: int, value: bytes, offset: int) -> Condition:
+        """One that is near the truth."""
+        entry = self.model.entries.get(key)
+        if target == VALUE:
+            operand = value if entry is None or offset else entry.value
+            return Condition(key, target, relation, operand)
+        number = 0 if entry is None else entry.version if target == VERSION else entry.mod_revision
+        return Condition(key, target, relation, max(0, number + offset))
+
     @rule(keys=st.lists(KEYS, max_size=4))
     def get(self, keys: list[bytes]) -> None:
         answer = queries.decode_entries(self.machine.query(queries.encode_get_entries(keys)))
@@ -116,6 +233,26 @@ class StoreAgainstModel(RuleBasedStateMachine):
         found = self.model.scan(prefix, after)
         expected = found[:limit] if limit else found
         assert answer == queries.Scan(self.model.revision, tuple(expected), len(expected) < len(found))
+
+    @rule(
+        start=KEYS,
+        end=st.one_of(st.none(), KEYS),
+        limit=st.integers(0, 5),
+        reverse=st.booleans(),
+        keys_only=st.booleans(),
+    )
+    def get_range(self, start: bytes, end: bytes | None, limit: int, reverse: bool, keys_only: bool) -> None:
+        query = queries.encode_get_range(start, end, limit, reverse, keys_only)
+        answer = queries.decode_scan(self.machine.query(query))
+        found = [self.model.entries[key] for key in self.model.keys(start, end)]
+        if reverse:
+            found.reverse()
+        expected = found[:limit] if limit else found
+        if keys_only:
+            expected = [structs.replace(entry, value=b"") for entry in expected]
+        assert answer == queries.Scan(self.model.revision, tuple(expected), len(expected) < len(found))
+        count = queries.decode_count(self.machine.query(queries.encode_count_range(start, end)))
+        assert count == queries.Count(self.model.revision, len(found))
 
     @rule()
     def take_view(self) -> None:

@@ -4,7 +4,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d_engine.kv.ordered import CHUNK_LIMIT, PENDING_LIMIT, OrderedKeys
@@ -105,3 +105,39 @@ def test_walk_starts_at_the_key_or_behind_it(present: set[bytes], start: bytes) 
     expected = [key for key in sorted(present) if key >= start]
     keys = OrderedKeys(sorted(present))
     assert list(keys.from_key(start)) == list(keys.freeze().from_key(start)) == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3000), st.one_of(st.none(), st.integers(0, 3000))), max_size=6),
+    st.integers(0, 2000),
+)
+def test_ranges_are_discarded_whole(ranges: list[tuple[int, int | None]], more: int) -> None:
+    expected = [b"%04d" % number for number in range(3000)]
+    keys = OrderedKeys(expected)
+    frozen = keys.freeze()
+    for first, last in ranges:
+        start, end = b"%04d" % first, None if last is None else b"%04d" % last
+        gone = [key for key in expected if start <= key and (end is None or key < end)]
+        assert keys.discard_range(start, end) == gone
+        expected = [key for key in expected if key not in set(gone)]
+        check_chunks(keys)
+        assert list(keys.from_key(b"")) == expected
+        assert keys.count == len(expected)
+        fresh = b"%04d" % more
+        if fresh not in expected:
+            keys.add(fresh)
+            expected = sorted([*expected, fresh])
+        assert list(keys.before_key(None)) == expected[::-1]
+        assert keys.count_range(b"1", b"2") == sum(b"1" <= key < b"2" for key in expected)
+    assert list(frozen.from_key(b"")) == [b"%04d" % number for number in range(3000)]
+
+
+def test_discarding_leaves_no_small_chunks_side_by_side() -> None:
+    keys = OrderedKeys(b"%05d" % number for number in range(20_000))
+    for first in range(0, 20_000, 500):
+        keys.discard_range(b"%05d" % first, b"%05d" % (first + 490))
+    sizes = [len(chunk) for chunk in keys._chunks]
+    assert all(left + right > CHUNK_LIMIT // 4 for left, right in pairwise(sizes))
+    keys.discard_range(b"", None)
+    assert (keys._chunks, keys._starts, keys.count) == ([[]], [b""], 0)

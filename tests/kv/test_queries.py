@@ -9,6 +9,7 @@ from d_engine.kv import queries
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.machine import KvStateMachine
 from d_engine.kv.queries import MAX_ANSWER_BYTES
+from d_engine.kv.ranges import in_range, overlap, prefix_end
 
 MEBIBYTE = 1024 * 1024
 
@@ -67,6 +68,68 @@ def test_scan_stops_before_its_answer_gets_too_large() -> None:
     assert keys_of(scan(machine, b"", 0, b"1")) == [b"2", b"3"]
 
 
+def get_range(
+    machine: KvStateMachine, start: bytes, end: bytes | None, limit: int = 0, reverse: bool = False
+) -> queries.Scan:
+    return queries.decode_scan(machine.query(queries.encode_get_range(start, end, limit, reverse)))
+
+
+def test_a_range_holds_its_start_but_not_its_end() -> None:
+    machine = machine_with(dict.fromkeys((b"a", b"b", b"ba", b"c", b"\xff"), b"v"))
+    assert keys_of(get_range(machine, b"b", b"c")) == [b"b", b"ba"]
+    assert keys_of(get_range(machine, b"b", b"c", 0, True)) == [b"ba", b"b"]
+    assert keys_of(get_range(machine, b"c", None, 0, True)) == [b"\xff", b"c"]
+    assert keys_of(get_range(machine, b"c", b"b")) == keys_of(get_range(machine, b"c", b"b", 0, True)) == []
+    last = get_range(machine, b"", None, 2, True)
+    assert (keys_of(last), last.more, last.revision) == ([b"\xff", b"c"], True, 5)
+
+
+def test_keys_without_values() -> None:
+    machine = machine_with({b"a": bytes(5 * MEBIBYTE), b"b": bytes(5 * MEBIBYTE)})
+    query = queries.encode_get_range(b"", None, keys_only=True)
+    answer = queries.decode_scan(machine.query(query))
+    assert answer == queries.Scan(2, (KeyValue(b"a", b"", 1, 1, 1), KeyValue(b"b", b"", 2, 2, 1)), False)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "end"),
+    [(b"", None), (b"\xff\xff", None), (b"a", b"b"), (b"a\xff\xff", b"b"), (b"a\x00", b"a\x01")],
+)
+def test_a_prefix_is_a_range(prefix: bytes, end: bytes | None) -> None:
+    assert prefix_end(prefix) == end
+
+
+@given(st.binary(max_size=3), st.lists(st.binary(max_size=4)))
+def test_the_range_of_a_prefix_holds_what_begins_with_it(prefix: bytes, keys: list[bytes]) -> None:
+    for key in keys:
+        assert in_range(key, prefix, prefix_end(prefix)) is key.startswith(prefix)
+
+
+@given(*[st.binary(max_size=1), st.one_of(st.none(), st.binary(max_size=1))] * 2)
+def test_ranges_overlap_if_a_key_is_in_both(
+    start: bytes, end: bytes | None, other_start: bytes, other_end: bytes | None
+) -> None:
+    both = any(
+        in_range(key, start, end) and in_range(key, other_start, other_end) for key in (start, other_start)
+    )
+    assert overlap(start, end, other_start, other_end) is both
+
+
+def test_count() -> None:
+    machine = machine_with({b"%04d" % number: b"" for number in range(3000)})
+
+    def count(start: bytes, end: bytes | None) -> int:
+        return queries.decode_count(machine.query(queries.encode_count_range(start, end))).count
+
+    assert [count(b"", None), count(b"0100", b"2100"), count(b"2999", None), count(b"3", None)] == [
+        3000,
+        2000,
+        1,
+        0,
+    ]
+    assert count(b"2", b"1") == 0
+
+
 def test_one_entry_is_always_answered() -> None:
     machine = machine_with({b"a": bytes(MAX_ANSWER_BYTES), b"b": b""})
     assert (keys_of(scan(machine, b"")), scan(machine, b"").more) == ([b"a"], True)
@@ -82,10 +145,10 @@ def test_get_of_too_much_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "query",
-    [b"", b"\x00", b"\x90", b"\x91\x03", b"\x92\x01\x91\xa1x", b"\x94\x02\xc4\x00\xff\xc0", b"\x91" * 5000],
+    [b"", b"\x00", b"\x90", b"\x91\x05", b"\x92\x01\x91\xa1x", b"\x94\x02\xc4\x00\xff\xc0", b"\x91" * 5000],
 )
 def test_what_is_no_query_is_answered_with_an_error(query: bytes) -> None:
-    for decode in (queries.decode_entries, queries.decode_scan):
+    for decode in (queries.decode_entries, queries.decode_scan, queries.decode_count):
         with pytest.raises(InvalidRequestError, match="a query does not decode"):
             decode(KvStateMachine().query(query))
 
@@ -95,7 +158,7 @@ def test_any_bytes_are_answered(query: bytes) -> None:
     machine = machine_with({b"k": b"v"})
     before = machine.digest()
     answer = machine.query(query)
-    for decode in (queries.decode_entries, queries.decode_scan):
+    for decode in (queries.decode_entries, queries.decode_scan, queries.decode_count):
         try:
             decode(answer)
         except (InvalidRequestError, MalformedError):
@@ -105,7 +168,7 @@ def test_any_bytes_are_answered(query: bytes) -> None:
 
 @given(st.one_of(st.binary(max_size=60), st.binary().map(lambda data: b"\x93\x01" + data)))
 def test_any_bytes_are_an_answer_or_refused(answer: bytes) -> None:
-    for decode in (queries.decode_entries, queries.decode_scan):
+    for decode in (queries.decode_entries, queries.decode_scan, queries.decode_count):
         try:
             decode(answer)
         except (InvalidRequestError, MalformedError):
@@ -118,3 +181,5 @@ def test_answers_to_the_other_question() -> None:
         queries.decode_entries(machine.query(queries.encode_scan_prefix(b"")))
     with pytest.raises(MalformedError, match="a scan was answered with a Entries"):
         queries.decode_scan(machine.query(queries.encode_get_entries([])))
+    with pytest.raises(MalformedError, match="a count was answered with a Scan"):
+        queries.decode_count(machine.query(queries.encode_scan_prefix(b"")))

@@ -1,6 +1,6 @@
 """Commands: what a client asks the state machine to do, as the bytes that travel in groups and stand in the log.
 
-The first byte is the kind; whatever comes later (leases, transactions, ranges) takes a kind of its own. All numbers
+The first byte is the kind; whatever comes later takes a kind of its own. All numbers
 are little-endian. A command's length is known from outside, so its last part needs none. Empty keys and values are
 legal::
 
@@ -14,9 +14,18 @@ legal::
                                                        expected value
                                                        value
 
+    delete_range                         transaction
+    offset  size  field                  offset  size  field
+         0     1  kind                        0     1  kind
+         1     1  flags                       1        see `d_engine.kv.transactions`
+         2     2  start length
+         4        start
+                  end (flag 1 only)
+
 Flags of put and delete: 1, the previous entry is wanted. Flags of compare_and_swap: 1, a value is expected (without
-it the key must be absent, and the expected length is 0). Any other flag makes the command unreadable, so that an
-option that this release does not know is refused and not ignored.
+it the key must be absent, and the expected length is 0). Flags of delete_range: 1, there is an end (without it the
+range has none, and the command ends behind its start). Any other flag makes the command unreadable, so that an option
+that this release does not know is refused and not ignored.
 
 Limits of keys and values are checked where commands come from, with `check_key` and `check_value`. The state machine
 does not look at them: they may differ from node to node, its results must not.
@@ -30,6 +39,7 @@ from msgspec import Struct
 
 from d_engine.format.errors import InvalidRequestError, MalformedError
 from d_engine.format.limits import MAX_KEY_BYTES, MAX_VALUE_BYTES
+from d_engine.kv.transactions import Transaction, pack_transaction, unpack_transaction
 
 HIGHEST_KEY_LIMIT = 2**16 - 1
 """No configuration may allow longer keys: the format has two bytes for their length."""
@@ -44,14 +54,20 @@ class CommandKind(IntEnum):
     PUT = 1
     DELETE = 2
     COMPARE_AND_SWAP = 3
+    DELETE_RANGE = 4
+    TRANSACTION = 5
 
 
 PUT = CommandKind.PUT.value
 """A plain integer: an enum member costs the hot paths a look-up."""
 DELETE = CommandKind.DELETE.value
 COMPARE_AND_SWAP = CommandKind.COMPARE_AND_SWAP.value
+DELETE_RANGE = CommandKind.DELETE_RANGE.value
+TRANSACTION = CommandKind.TRANSACTION.value
 WANT_PREVIOUS = 1
 _EXPECTS_VALUE = 1
+_HAS_END = 1
+_TRANSACTION_KIND = bytes((TRANSACTION,))
 
 
 class Put(Struct, frozen=True, gc=False):
@@ -77,7 +93,14 @@ class CompareAndSwap(Struct, frozen=True, gc=False):
     value: bytes
 
 
-Command: TypeAlias = Put | Delete | CompareAndSwap
+class DeleteRange(Struct, frozen=True, gc=False):
+    """Remove all keys from `start` up to but without `end` (None: to the last), at one revision."""
+
+    start: bytes
+    end: bytes | None
+
+
+Command: TypeAlias = Put | Delete | CompareAndSwap | DeleteRange | Transaction
 
 
 def check_key(key: bytes, max_bytes: int = MAX_KEY_BYTES) -> None:
@@ -118,14 +141,30 @@ def encode_compare_and_swap(key: bytes, expected: bytes | None, value: bytes) ->
     return b"".join((head, key, expected, value))
 
 
+def encode_delete_range(start: bytes, end: bytes | None) -> bytes:
+    """`end=None`: up to the last key. The caller has checked both."""
+    if end is None:
+        return HEAD.pack(DELETE_RANGE, 0, len(start)) + start
+    return b"".join((HEAD.pack(DELETE_RANGE, _HAS_END, len(start)), start, end))
+
+
+def encode_transaction(transaction: Transaction) -> bytes:
+    """The caller has checked keys and values, and found no `objection`."""
+    return _TRANSACTION_KIND + pack_transaction(transaction)
+
+
 def decode_command(command: bytes) -> Command:
     """Read any command. Raises `MalformedError`, whose text depends on the bytes only: it is part of a result, and
     results are the same on every replica."""
+    if command[:1] == _TRANSACTION_KIND:
+        return unpack_transaction(memoryview(command)[1:])
     if len(command) < HEAD.size:
         raise MalformedError(f"a command of {len(command)} bytes is too short to be one")
     kind, flags, key_length = HEAD.unpack_from(command)
     if kind == COMPARE_AND_SWAP:
         return _decode_compare_and_swap(command)
+    if kind == DELETE_RANGE:
+        return _decode_delete_range(command)
     if kind != PUT and kind != DELETE:
         raise MalformedError(f"a command has the unknown kind {kind}")
     if flags & ~WANT_PREVIOUS:
@@ -157,3 +196,20 @@ def _decode_compare_and_swap(command: bytes) -> CompareAndSwap:
         )
     expected = command[key_end:expected_end] if flags else None
     return CompareAndSwap(command[_COMPARE_HEAD.size : key_end], expected, command[expected_end:])
+
+
+def _decode_delete_range(command: bytes) -> DeleteRange:
+    _, flags, start_length = HEAD.unpack_from(command)
+    if flags & ~_HAS_END:
+        raise MalformedError(f"a delete_range has unknown flags {flags:#04x}")
+    middle = HEAD.size + start_length
+    if middle > len(command):
+        raise MalformedError(
+            f"a delete_range's start of {start_length} bytes runs past its {len(command)} bytes"
+        )
+    start, end = command[HEAD.size : middle], command[middle:]
+    if flags:
+        return DeleteRange(start, end)
+    if end:
+        raise MalformedError(f"a delete_range without an end has {len(end)} bytes behind its start")
+    return DeleteRange(start, None)

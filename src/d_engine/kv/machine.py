@@ -7,15 +7,17 @@ every hash seed. A command that cannot be read has no effect and gets a result t
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from d_engine.format.errors import InvariantViolation, MalformedError
+from d_engine.format.errors import InvalidRequestError, InvariantViolation, MalformedError
 from d_engine.format.state_machine import ApplyContext
 from d_engine.kv import results as result_codec
-from d_engine.kv.commands import HEAD, PUT, Delete, Put, decode_command
+from d_engine.kv.commands import HEAD, PUT, Delete, DeleteRange, Put, decode_command
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.queries import answer_query
 from d_engine.kv.results import RESULT, UNCHANGED, WRITTEN
 from d_engine.kv.snapshot import SnapshotReader, write_pieces
 from d_engine.kv.store import Store, StoreView
+from d_engine.kv.transacting import transact
+from d_engine.kv.transactions import Transaction
 
 _DIGEST_BYTES = 16
 
@@ -83,7 +85,9 @@ class KvStateMachine:
     def _apply_other(self, data: bytes) -> bytes:
         try:
             command = decode_command(data)
-        except MalformedError as error:
+            if isinstance(command, Transaction):
+                return result_codec.encode_transaction_done(transact(self.store, command))
+        except (MalformedError, InvalidRequestError) as error:
             return result_codec.encode_invalid(str(error))
         store = self.store
         if isinstance(command, Put):
@@ -94,6 +98,9 @@ class KvStateMachine:
             if previous is None:
                 return RESULT.pack(UNCHANGED, store.revision)
             return self._written(previous if command.want_previous else None)
+        if isinstance(command, DeleteRange):
+            count = store.delete_range(command.start, command.end)
+            return result_codec.encode_range_deleted(store.revision, count)
         written = store.compare_and_swap(command.key, command.expected, command.value)
         return RESULT.pack(WRITTEN if written else UNCHANGED, store.revision)
 

@@ -75,10 +75,55 @@ class OrderedKeys:
             if len(self._discarded) >= PENDING_LIMIT:
                 self.settle()
 
+    def discard_range(self, start: bytes, end: bytes | None) -> list[bytes]:
+        """All keys from `start` up to but without `end` (None: to the last) ceased to exist. Returns them, in order.
+        Whole chunks go at once: one by one, a million keys would take seconds."""
+        self.settle()
+        removed: list[bytes] = []
+        chunks: list[list[bytes]] = []
+        starts: list[bytes] = []
+        shared = bytearray()
+        first = bisect_right(self._starts, start) - 1
+        behind = len(self._starts) if end is None else max(first + 1, bisect_left(self._starts, end))
+        for at in range(first, behind):
+            chunk, is_shared = self._chunks[at], self._shared[at]
+            low = bisect_left(chunk, start)
+            high = len(chunk) if end is None else bisect_left(chunk, end)
+            if low < high:
+                removed += chunk[low:high]
+                chunk, is_shared = chunk[:low] + chunk[high:], 0
+            if chunk:
+                chunks.append(chunk)
+                starts.append(self._starts[at])
+                shared.append(is_shared)
+        if not chunks and behind - first == len(self._chunks):
+            chunks, starts, shared = [[]], [b""], bytearray(1)
+        self._chunks[first:behind] = chunks
+        self._starts[first:behind] = starts
+        self._shared[first:behind] = shared
+        self._starts[0] = b""
+        self._settled_count -= len(removed)
+        # What is left of the first and of the last chunk may be small, and so may be their neighbours.
+        for at in (first + 1, first, first):
+            self._join(min(at, len(self._chunks) - 1))
+        return removed
+
     def from_key(self, start: bytes) -> Iterator[bytes]:
         """All keys that are not smaller than `start`, in order. No key may come or go before the walk ends."""
         self.settle()
         return _walk(self._chunks, self._starts, start)
+
+    def before_key(self, end: bytes | None) -> Iterator[bytes]:
+        """All keys that are smaller than `end` (None: all), the last one first. As with `from_key`, no key may come or
+        go before the walk ends."""
+        self.settle()
+        return _walk_back(self._chunks, self._starts, end)
+
+    def count_range(self, start: bytes, end: bytes | None) -> int:
+        """How many keys lie from `start` up to but without `end`. Looks at chunks, not at keys."""
+        self.settle()
+        last = self._settled_count if end is None else _count_before(self._chunks, self._starts, end)
+        return max(0, last - _count_before(self._chunks, self._starts, start))
 
     def freeze(self) -> FrozenKeys:
         """The keys as they are now, for ever."""
@@ -153,3 +198,16 @@ def _walk(chunks: list[list[bytes]], starts: list[bytes], start: bytes) -> Itera
     yield from chunks[at][bisect_left(chunks[at], start) :]
     for index in range(at + 1, len(chunks)):
         yield from chunks[index]
+
+
+def _walk_back(chunks: list[list[bytes]], starts: list[bytes], end: bytes | None) -> Iterator[bytes]:
+    at = len(starts) - 1 if end is None else bisect_right(starts, end) - 1
+    below = len(chunks[at]) if end is None else bisect_left(chunks[at], end)
+    yield from reversed(chunks[at][:below])
+    for index in range(at - 1, -1, -1):
+        yield from reversed(chunks[index])
+
+
+def _count_before(chunks: list[list[bytes]], starts: list[bytes], key: bytes) -> int:
+    at = bisect_right(starts, key) - 1
+    return sum(map(len, chunks[:at])) + bisect_left(chunks[at], key)

@@ -6,7 +6,7 @@ of keys and values: a scan then stops early and says `more`, to be continued `af
 asking for too many large keys by name is an error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -38,6 +38,25 @@ class ScanPrefix(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     after: bytes | None = None
 
 
+class GetRange(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
+    """The entries of the range from `start` up to but without `end` (None: to the last key), in key order or, with
+    `reverse`, the last one first; at most `limit` (0: no limit). With `keys_only` all values are left out, as if they
+    were empty."""
+
+    start: bytes
+    end: bytes | None
+    limit: _Count = 0
+    reverse: bool = False
+    keys_only: bool = False
+
+
+class CountRange(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
+    """How many keys the range holds."""
+
+    start: bytes
+    end: bytes | None
+
+
 class Entries(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
     """For each key asked for, in that order, its entry or None; and the store's revision."""
 
@@ -53,14 +72,21 @@ class Scan(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag
     more: bool
 
 
+class Count(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
+    """How many keys there are, and the store's revision."""
+
+    revision: _Count
+    count: _Count
+
+
 class QueryFailed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
     """The query cannot be answered: why."""
 
     text: str
 
 
-Query: TypeAlias = GetEntries | ScanPrefix
-Answer: TypeAlias = Entries | Scan | QueryFailed
+Query: TypeAlias = GetEntries | ScanPrefix | GetRange | CountRange
+Answer: TypeAlias = Entries | Scan | QueryFailed | Count
 _ENCODER = msgspec.msgpack.Encoder()
 _QUERY_DECODER: "msgspec.msgpack.Decoder[Query]" = msgspec.msgpack.Decoder(Query)
 _ANSWER_DECODER: "msgspec.msgpack.Decoder[Answer]" = msgspec.msgpack.Decoder(Answer)
@@ -74,6 +100,18 @@ def encode_get_entries(keys: Sequence[bytes]) -> bytes:
 def encode_scan_prefix(prefix: bytes, limit: int = 0, after: bytes | None = None) -> bytes:
     """The caller has checked that `limit` is not negative."""
     return _ENCODER.encode(ScanPrefix(prefix, limit, after))
+
+
+def encode_get_range(
+    start: bytes, end: bytes | None, limit: int = 0, reverse: bool = False, keys_only: bool = False
+) -> bytes:
+    """The answer is a `Scan`. The caller has checked that `limit` is not negative."""
+    return _ENCODER.encode(GetRange(start, end, limit, reverse, keys_only))
+
+
+def encode_count_range(start: bytes, end: bytes | None) -> bytes:
+    """The answer is a `Count`."""
+    return _ENCODER.encode(CountRange(start, end))
 
 
 def decode_entries(answer: bytes | memoryview) -> Entries:
@@ -92,7 +130,15 @@ def decode_scan(answer: bytes | memoryview) -> Scan:
     return decoded
 
 
-def _decode_answer(answer: bytes | memoryview) -> Entries | Scan:
+def decode_count(answer: bytes | memoryview) -> Count:
+    """Raises like `decode_entries`."""
+    decoded = _decode_answer(answer)
+    if not isinstance(decoded, Count):
+        raise MalformedError(f"a count was answered with a {type(decoded).__name__}")
+    return decoded
+
+
+def _decode_answer(answer: bytes | memoryview) -> Entries | Scan | Count:
     try:
         decoded = _ANSWER_DECODER.decode(answer)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -110,7 +156,11 @@ def answer_query(store: Store, request: bytes | memoryview) -> bytes:
         return _ENCODER.encode(QueryFailed(f"a query does not decode: {error}"))
     if isinstance(query, GetEntries):
         return _ENCODER.encode(get_entries(store, query.keys))
-    return _ENCODER.encode(scan_prefix(store, query))
+    if isinstance(query, ScanPrefix):
+        return _ENCODER.encode(_scan(store, store.scan(query.prefix, query.after), query.limit))
+    if isinstance(query, GetRange):
+        return _ENCODER.encode(get_range(store, query))
+    return _ENCODER.encode(Count(store.revision, store.count_range(query.start, query.end)))
 
 
 def get_entries(store: Store, keys: Sequence[bytes]) -> Entries | QueryFailed:
@@ -124,13 +174,23 @@ def get_entries(store: Store, keys: Sequence[bytes]) -> Entries | QueryFailed:
     return Entries(store.revision, entries)
 
 
-def scan_prefix(store: Store, query: ScanPrefix) -> Scan:
-    """Walk until the prefix, the limit or the answer's size ends."""
+def get_range(store: Store, query: GetRange) -> Scan:
+    """Walk the range."""
+    entries = store.range(query.start, query.end, query.reverse)
+    return _scan(store, map(_without_value, entries) if query.keys_only else entries, query.limit)
+
+
+def _scan(store: Store, entries: Iterator[KeyValue], limit: int) -> Scan:
+    """Walk until the entries, the limit or the answer's size ends."""
     items: list[KeyValue] = []
     size = 0
-    for entry in store.scan(query.prefix, query.after):
+    for entry in entries:
         size += len(entry.key) + len(entry.value)
-        if items and (len(items) == query.limit or size > MAX_ANSWER_BYTES):
+        if items and (len(items) == limit or size > MAX_ANSWER_BYTES):
             return Scan(store.revision, tuple(items), True)
         items.append(entry)
     return Scan(store.revision, tuple(items), False)
+
+
+def _without_value(entry: KeyValue) -> KeyValue:
+    return KeyValue(entry.key, b"", entry.create_revision, entry.mod_revision, entry.version, entry.lease)

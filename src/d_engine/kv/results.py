@@ -3,7 +3,8 @@
 Layout, little-endian::
 
     offset  size  field
-         0     1  status: 1 written, 2 unchanged, 3 written and the previous entry follows
+         0     1  status: 1 written, 2 unchanged, 3 written and the previous entry follows,
+                  4 a range was deleted, 5 a transaction was done
          1     8  revision: of this write, or the store's when nothing was written
          9     8  previous entry (status 3 only): create revision
         17     8  mod revision
@@ -11,8 +12,10 @@ Layout, little-endian::
         33     8  lease
         41     2  key length
         43        key, value
+         9     8  count of deleted keys (status 4 only)
 
-A command that could not be read has status 255 and a UTF-8 text that says why.
+Status 5 is followed by a msgpack array and by nothing of the above (see `d_engine.kv.transactions`). A command that
+could not be read, or not be done, has status 255 and a UTF-8 text that says why.
 """
 
 import struct
@@ -22,15 +25,24 @@ from msgspec import Struct
 from d_engine.format.errors import InvalidRequestError, MalformedError
 from d_engine.format.ids import MAX_U63
 from d_engine.kv.key_value import KeyValue
+from d_engine.kv.transactions import (
+    Transaction,
+    TransactionDone,
+    pack_transaction_done,
+    unpack_transaction_done,
+)
 
 WRITTEN = 1
 UNCHANGED = 2
 _WRITTEN_WITH_PREVIOUS = 3
+_RANGE_DELETED = 4
+_TRANSACTION_DONE = b"\x05"
 _INVALID = 255
 
 RESULT = struct.Struct("<BQ")
 """Status and revision: the whole result of most commands."""
 _WITH_PREVIOUS = struct.Struct("<BQQQQQH")
+_WITH_COUNT = struct.Struct("<BQQ")
 
 
 class PutResult(Struct, frozen=True, gc=False):
@@ -55,6 +67,13 @@ class CompareAndSwapResult(Struct, frozen=True, gc=False):
     succeeded: bool
 
 
+class DeleteRangeResult(Struct, frozen=True, gc=False):
+    """How many keys were removed; the revision at which, or the store's if there were none."""
+
+    revision: int
+    deleted: int
+
+
 def encode_with_previous(revision: int, previous: KeyValue) -> bytes:
     """The result of a write whose caller wants to know what was there before."""
     head = _WITH_PREVIOUS.pack(
@@ -67,6 +86,16 @@ def encode_with_previous(revision: int, previous: KeyValue) -> bytes:
         len(previous.key),
     )
     return b"".join((head, previous.key, previous.value))
+
+
+def encode_range_deleted(revision: int, count: int) -> bytes:
+    """The result of a delete_range."""
+    return _WITH_COUNT.pack(_RANGE_DELETED, revision, count)
+
+
+def encode_transaction_done(done: TransactionDone) -> bytes:
+    """The result of a transaction."""
+    return _TRANSACTION_DONE + pack_transaction_done(done)
 
 
 def encode_invalid(text: str) -> bytes:
@@ -100,13 +129,36 @@ def decode_compare_and_swap(result: bytes) -> CompareAndSwapResult:
     return CompareAndSwapResult(revision, status == WRITTEN)
 
 
+def decode_delete_range(result: bytes) -> DeleteRangeResult:
+    """Raises like `decode_put`."""
+    _check_valid(result)
+    if len(result) != _WITH_COUNT.size or result[0] != _RANGE_DELETED:
+        raise MalformedError(f"{len(result)} bytes are no result of a delete_range")
+    _, revision, count = _WITH_COUNT.unpack(result)
+    if revision > MAX_U63 or count > MAX_U63:
+        raise MalformedError(f"a delete_range removed {count} keys at {revision}")
+    return DeleteRangeResult(revision, count)
+
+
+def decode_transaction_done(result: bytes, asked: Transaction) -> TransactionDone:
+    """Raises like `decode_put`."""
+    _check_valid(result)
+    if result[:1] != _TRANSACTION_DONE:
+        raise MalformedError(f"{len(result)} bytes are no result of a transaction")
+    return unpack_transaction_done(memoryview(result)[1:], asked)
+
+
+def _check_valid(result: bytes) -> None:
+    if result[:1] == bytes((_INVALID,)):
+        raise InvalidRequestError(result[1:].decode(errors="replace"))
+
+
 def _decode(result: bytes) -> tuple[int, int, KeyValue | None]:
     if len(result) == RESULT.size:
         status, revision = RESULT.unpack(result)
         if status in (WRITTEN, UNCHANGED) and revision <= MAX_U63:
             return status, revision, None
-    if result[:1] == bytes((_INVALID,)):
-        raise InvalidRequestError(result[1:].decode(errors="replace"))
+    _check_valid(result)
     if len(result) < _WITH_PREVIOUS.size or result[0] != _WRITTEN_WITH_PREVIOUS:
         raise MalformedError(f"{len(result)} bytes, beginning with {result[:9].hex()}, are no result")
     status, revision, create, mod, version, lease, key_length = _WITH_PREVIOUS.unpack_from(result)

@@ -1,7 +1,12 @@
 """The store: what the default state machine keeps, and the rules by which its revision rises.
 
-The revision starts at 0 and rises by one with every command that writes at least one key. Deleting an absent key, a
-failed comparison and a read leave it alone. It is not the log index: it counts what readers can see.
+The revision starts at 0 and rises by one with every command that writes at least one key, however many it writes.
+Deleting an absent key, a failed comparison and a read leave it alone. It is not the log index: it counts what readers
+can see.
+
+A command that may write several keys is a *change*: `begin_change`, then `put_in_change`, `delete_in_change` and
+`delete_range_in_change`, then `end_change`. All keys that it writes get the same revision, which is the store's from
+its end on. No other method that writes may be called in between; whatever reads sees the writes so far.
 
 Threads: the owner (the thread that applies the log) may call everything. Any other thread may call `get` only, which
 is a single look-up and sees an entry before or after a write, never in between. `epoch` is odd while more than one key
@@ -10,6 +15,7 @@ to be used, and the owner is to be asked.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from typing import Protocol
 
 from d_engine.format.errors import InvariantViolation
@@ -86,10 +92,58 @@ class Store:
         self.put(key, value)
         return True
 
+    def delete_range(self, start: bytes, end: bytes | None) -> int:
+        """Remove all keys from `start` up to but without `end`, at one revision. Returns how many there were."""
+        self.begin_change()
+        count = self.delete_range_in_change(start, end)
+        self.end_change(count > 0)
+        return count
+
+    def begin_change(self) -> None:
+        """Several keys will be written at one revision."""
+        self.epoch += 1
+
+    def put_in_change(self, key: bytes, value: bytes) -> None:
+        """Set a key that this change has not written yet."""
+        if self._shards.put(key, value, self.revision + 1) is None:
+            self._keys.add(key)
+
+    def delete_in_change(self, key: bytes) -> bool:
+        """Remove a key that this change has not written yet. Returns whether it existed."""
+        if self._shards.pop(key) is None:
+            return False
+        self._keys.discard(key)
+        return True
+
+    def delete_range_in_change(self, start: bytes, end: bytes | None) -> int:
+        """Remove all keys of a range, none of which this change has written yet. Returns how many there were."""
+        keys = self._keys.discard_range(start, end)
+        pop = self._shards.pop
+        for key in keys:
+            pop(key)
+        return len(keys)
+
+    def end_change(self, wrote: bool) -> None:
+        """The change is complete; `wrote` says whether it wrote any key."""
+        self.revision += wrote
+        # Last: who sees an even epoch on another thread finds the revision and all writes.
+        self.epoch += 1
+
     def scan(self, prefix: bytes = b"", after: bytes | None = None) -> Iterator[KeyValue]:
         """The entries whose keys begin with `prefix` and, if `after` is given, are greater than it, in key order.
         Nothing may be written before the iteration ends."""
         return _scan(self.get, self._keys, prefix, after)
+
+    def range(self, start: bytes, end: bytes | None, reverse: bool = False) -> Iterator[KeyValue]:
+        """The entries from `start` up to but without `end`, in key order or, with `reverse`, the last one first.
+        Nothing may be written before the iteration ends."""
+        if not reverse:
+            return map(self._entry, self._keys_in(start, end))
+        return map(self._entry, takewhile(start.__le__, self._keys.before_key(end)))
+
+    def count_range(self, start: bytes, end: bytes | None) -> int:
+        """How many keys there are from `start` up to but without `end`. Costs a thousandth of walking them."""
+        return self._keys.count_range(start, end)
 
     def view(self) -> StoreView:
         """Freeze. Costs microseconds; later, each shard that is written to is copied once."""
@@ -107,6 +161,13 @@ class Store:
         self.revision = revision
         self.epoch += 1
 
+    def _keys_in(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
+        keys = self._keys.from_key(start)
+        return keys if end is None else takewhile(end.__gt__, keys)
+
+    def _entry(self, key: bytes) -> KeyValue:
+        return _found(key, self.get(key))
+
 
 def _scan(
     get: Callable[[bytes], KeyValue | None], keys: _Keys, prefix: bytes, after: bytes | None
@@ -116,7 +177,10 @@ def _scan(
     for key in keys.from_key(start):
         if not key.startswith(prefix):
             return
-        entry = get(key)
-        if entry is None:
-            raise InvariantViolation(f"the ordered keys hold {key!r}, which has no entry")
-        yield entry
+        yield _found(key, get(key))
+
+
+def _found(key: bytes, entry: KeyValue | None) -> KeyValue:
+    if entry is None:
+        raise InvariantViolation(f"the ordered keys hold {key!r}, which has no entry")
+    return entry
