@@ -219,7 +219,7 @@ async def test_leader_changes_and_members_can_be_followed(data: Path) -> None:
         async for leader in engine.leader_changes():
             assert leader is not None
             break
-        members = await engine.membership_changes().wait_for(lambda members: members is not None)
+        members = await engine.watch_membership().wait_for(lambda members: members is not None)
         assert members is not None
         assert "leader" in repr(engine)
         await engine.client.put("k", "v")

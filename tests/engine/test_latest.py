@@ -95,3 +95,28 @@ def test_a_subscriber_whose_loop_is_closed_disturbs_nobody() -> None:
     asyncio.run(subscribe())
     latest.publish(1)
     assert latest.value == 1
+
+
+async def test_kept_values_come_one_by_one() -> None:
+    latest: Latest[int] = Latest(0, keep=3)
+    subscription = latest.subscribe()
+    for value in (1, 2):
+        latest.publish(value)
+    assert [await subscription.changed() for _ in range(2)] == [1, 2]
+
+    for value in (3, 4, 5, 6):
+        latest.publish(value)
+    assert [await subscription.changed() for _ in range(3)] == [4, 5, 6]
+
+
+async def test_iteration_begins_with_the_newest_and_repeats_nothing() -> None:
+    latest: Latest[int] = Latest(0, keep=3)
+    subscription = latest.subscribe()
+    latest.publish(1)
+    seen = []
+    async for value in subscription:
+        seen.append(value)
+        latest.publish(value + 1)
+        if value == 3:
+            break
+    assert seen == [1, 2, 3]

@@ -158,8 +158,16 @@ class EmbeddedEngine:
         """
         return self.node.leader_change_notifier()
 
-    def membership_changes(self) -> Subscription[Membership | None]:
-        """The committed members, now and whenever they change."""
+    def watch_membership(self) -> Subscription[Membership | None]:
+        """The committed members, now and then each change, in order, with the log index at which it took place. The
+        middle of a step, which is `joint`, is a change too. None until this node knows of a cluster.
+
+        Example::
+
+            async for members in engine.watch_membership():
+                if members is not None:
+                    print(members.index, members.voters, members.learners)
+        """
         return self.node.membership_change_notifier()
 
     def metrics(self) -> dict[str, int | float]:

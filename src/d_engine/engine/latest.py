@@ -1,10 +1,12 @@
-"""A value of which only the newest matters, published on the engine's thread, awaited on any loop.
+"""A value that changes, published on the engine's thread, awaited on any loop.
 
-Subscribers see the newest state, not each step. Publishing an equal value wakes nobody.
+Subscribers see the newest state, not each step, unless the last few values are kept. Publishing an equal value wakes
+nobody.
 """
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
@@ -12,12 +14,13 @@ T = TypeVar("T")
 
 
 class Latest(Generic[T]):
-    """The value and who wants to know of changes."""
+    """The value and who wants to know of changes. Of the values, the last `keep` are there for slow subscribers."""
 
-    def __init__(self, value: T) -> None:
+    def __init__(self, value: T, keep: int = 1) -> None:
         self._lock = threading.Lock()
         self._value = value
         self._version = 0
+        self._kept: deque[tuple[int, T]] = deque(((0, value),), keep)
         self._subscriptions: list[Subscription[T]] = []
 
     @property
@@ -32,6 +35,7 @@ class Latest(Generic[T]):
                 return
             self._value = value
             self._version += 1
+            self._kept.append((self._version, value))
             subscriptions = tuple(self._subscriptions)
         for subscription in subscriptions:
             subscription._wake()
@@ -44,10 +48,16 @@ class Latest(Generic[T]):
             self._subscriptions.append(subscription)
         return subscription
 
-    def newer_than(self, version: int) -> tuple[int, T] | None:
-        """The present version and value, if it is not that version."""
+    @property
+    def newest(self) -> tuple[int, T]:
+        """The present version and value."""
         with self._lock:
-            return None if self._version == version else (self._version, self._value)
+            return self._version, self._value
+
+    def newer_than(self, version: int) -> tuple[int, T] | None:
+        """The first kept version behind that one, and its value."""
+        with self._lock:
+            return next((kept for kept in self._kept if kept[0] > version), None)
 
     def forget(self, subscription: "Subscription[T]") -> None:
         """The subscription ends."""
@@ -77,7 +87,7 @@ class Subscription(Generic[T]):
         return self._latest.value
 
     async def changed(self) -> T:
-        """Wait for a value that this subscription has not seen yet, and return the newest."""
+        """Wait for a value that this subscription has not seen yet: the newest, or the first of those that are kept."""
         while True:
             self._event.clear()
             newer = self._latest.newer_than(self._seen)
@@ -94,7 +104,8 @@ class Subscription(Generic[T]):
         return value
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        yield self._latest.value
+        self._seen, value = self._latest.newest
+        yield value
         while True:
             yield await self.changed()
 

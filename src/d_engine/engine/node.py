@@ -30,6 +30,9 @@ CoreFactory = Callable[[ReplicaListener], NodeCore]
 STOP_SECONDS = 5.0
 """How long `stop` waits for the disk and for a successor, by default."""
 
+MEMBERSHIPS_KEPT = 1024
+"""Changes of members that a slow subscriber still gets one by one."""
+
 
 class Node:
     """Made by `NodeBuilder.start`.
@@ -54,7 +57,7 @@ class Node:
         self._core: NodeCore | None = None
         self._ready = Latest(False)
         self._leader: Latest[LeaderInfo | None] = Latest(None)
-        self._members: Latest[Membership | None] = Latest(None)
+        self._members: Latest[Membership | None] = Latest(None, MEMBERSHIPS_KEPT)
         self._stopping = Latest(False)
         self._opened: Future[None] = Future()
         self._stop_seconds = STOP_SECONDS
@@ -101,7 +104,7 @@ class Node:
         return self._members.value
 
     def membership_change_notifier(self) -> Subscription[Membership | None]:
-        """Tells when `members` changes."""
+        """Tells each change of `members`, in order."""
         return self._members.subscribe()
 
     def __repr__(self) -> str:

@@ -15,10 +15,11 @@ from d_engine.runtime.clock import boot_time_ns
 
 
 class Membership(Struct, frozen=True):
-    """The committed members at a log index."""
+    """The committed members at a log index. `joint`: in the middle of a step, in which the old voters decide too."""
 
     index: LogIndex
     members: tuple[MemberInfo, ...]
+    joint: bool = False
 
     @property
     def voters(self) -> tuple[NodeId, ...]:
@@ -41,7 +42,7 @@ class Membership(Struct, frozen=True):
 
 def membership_of(index: LogIndex, configuration: Configuration) -> Membership:
     """A configuration as people see it."""
-    return Membership(index, tuple(_members(configuration)))
+    return Membership(index, tuple(_members(configuration)), configuration.joint)
 
 
 def members_of(replica: Replica) -> list[MemberInfo]:
