@@ -170,7 +170,7 @@ def decode_chunk(name: str, place: int, data: memoryview, offset: int) -> tuple[
 
 def whole_parts(name: str, place: int, data: memoryview, limit: int = MAX_U63) -> int:
     """How many bytes of `data`, which stands at `place` of the file (0, or where a chunk begins), are whole: the
-    header, and chunks, up to about `limit`. Raises like the decoders for what is damaged."""
+    header, and chunks, up to about `limit`, or to where damage begins. Raises like the decoders if that is at once."""
     end = 0
     if place == 0:
         length = header_length(data)
@@ -180,8 +180,12 @@ def whole_parts(name: str, place: int, data: memoryview, limit: int = MAX_U63) -
             return 0
         decode_header(name, data)
         end = length
-    while end < limit and (chunk := decode_chunk(name, place + end, data, end)) is not None:
-        end += CHUNK_HEAD_BYTES + len(chunk[1])
+    try:
+        while end < limit and (chunk := decode_chunk(name, place + end, data, end)) is not None:
+            end += CHUNK_HEAD_BYTES + len(chunk[1])
+    except (CorruptionError, UnknownFormatError):
+        if not end:
+            raise
     return end
 
 

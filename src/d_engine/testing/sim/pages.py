@@ -124,6 +124,7 @@ class PagedFile:
             if start < size:
                 piece = old[: size - start].ljust(min(PAGE_BYTES, size - start), b"\0")
                 image[start : start + len(piece)] = piece
+        synced = bytes(image)
         if survival is Survival.EVERYTHING:
             _survive(image, self._writes, lambda: True)
         elif survival is Survival.PREFIX and self._writes:
@@ -134,17 +135,18 @@ class PagedFile:
         elif survival in (Survival.SECTORS, Survival.GARBAGE):
             _survive(image, self._writes, lambda: rng.random() < 0.5)
             if survival is Survival.GARBAGE:
-                self._spoil(image, rng)
+                self._spoil(image, synced, rng)
         self.content = image
         self._ghosts.clear()
         self.sync()
 
-    def _spoil(self, image: bytearray, rng: Random) -> None:
+    def _spoil(self, image: bytearray, synced: bytes, rng: Random) -> None:
         for offset, data in self._writes:
             first, last = -(-offset // SECTOR_BYTES), (offset + len(data)) // SECTOR_BYTES
             for sector in range(first, last):
                 start = sector * SECTOR_BYTES
-                if start + SECTOR_BYTES <= len(image) and rng.random() < 0.2:
+                rewritten = any(synced[start : start + SECTOR_BYTES])
+                if not rewritten and start + SECTOR_BYTES <= len(image) and rng.random() < 0.2:
                     other = rng.randrange(first, last) * SECTOR_BYTES
                     source = (
                         bytes(SECTOR_BYTES)
