@@ -1,5 +1,7 @@
 """One test for each rule of figure 2 of the Raft paper (Ongaro and Ousterhout, 2014)."""
 
+from itertools import pairwise
+
 from d_engine.format.ids import NOBODY
 from d_engine.format.messages import (
     AppendRequest,
@@ -10,7 +12,8 @@ from d_engine.format.messages import (
 )
 from d_engine.format.state import HardState
 from d_engine.raft.effects import Role
-from tests.raft.lone_node import LoneNode, commands, only
+from d_engine.raft.settings import RaftSettings
+from tests.raft.lone_node import MS, LoneNode, commands, only
 
 
 def vote_request(term: int, last_index: int, last_term: int) -> VoteRequest:
@@ -187,6 +190,16 @@ def test_follower_campaigns_after_a_time_out_without_leader() -> None:
 
     assert only(node.wait(499), VoteRequest) == []
     assert len(only(node.wait(1), VoteRequest)) == 2
+
+
+def test_nodes_that_draw_the_same_numbers_do_not_campaign_together() -> None:
+    """5.2: split votes must be rare, also where generators agree (faults: identical election timers)."""
+    deadlines = []
+    for node_id in (1, 2, 3, 4, 5):
+        settings = RaftSettings(node_id, 100 + node_id)
+        deadlines.append(LoneNode((1,), (1, 2, 3, 4, 5), settings=settings).raft.deadline)
+    deadlines.sort()
+    assert min(later - earlier for earlier, later in pairwise(deadlines)) >= 50 * MS
 
 
 def test_hearing_the_leader_or_granting_a_vote_resets_the_time_out() -> None:

@@ -31,6 +31,9 @@ from d_engine.raft.settings import RaftSettings
 
 RandomBits: TypeAlias = Callable[[int], int]
 
+_GOLDEN_RATIO = 0x9E3779B1
+"""Of 2**32: its multiples lie far apart from each other, however many are taken."""
+
 
 @dataclass(slots=True)
 class TransferAttempt:
@@ -221,9 +224,11 @@ class RaftState:
     # --- means -------------------------------------------------------------------------------------------------------
 
     def delay_election(self, now: Nanoseconds) -> None:
-        """Wait a random time before the next campaign (Raft, 5.2).."""
+        """Wait a random time before the next campaign (Raft, 5.2). The node's own id shifts what it draws, so that nodes
+        whose generators agree (clones of one machine image, say) do not split the vote for ever."""
         shortest, longest = self.settings.election_min_ns, self.settings.election_max_ns
-        self.election_deadline = now + shortest + ((longest - shortest) * self.random_bits(32) >> 32)
+        drawn = (self.random_bits(32) + self.node_id * _GOLDEN_RATIO) % (1 << 32)
+        self.election_deadline = now + shortest + ((longest - shortest) * drawn >> 32)
 
     def send(self, to: NodeId, message: RaftMessage, promises_vote: bool = False) -> None:
         """Send as soon as what the message promises is durable."""
