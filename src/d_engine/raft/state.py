@@ -224,8 +224,8 @@ class RaftState:
     # --- means -------------------------------------------------------------------------------------------------------
 
     def delay_election(self, now: Nanoseconds) -> None:
-        """Wait a random time before the next campaign (Raft, 5.2). The node's own id shifts what it draws, so that nodes
-        whose generators agree (clones of one machine image, say) do not split the vote for ever."""
+        """Wait a random time before the next campaign (Raft, 5.2). The node's own id shifts what it draws, so that
+        nodes whose generators agree (clones of one machine image, say) do not split the vote for ever."""
         shortest, longest = self.settings.election_min_ns, self.settings.election_max_ns
         drawn = (self.random_bits(32) + self.node_id * _GOLDEN_RATIO) % (1 << 32)
         self.election_deadline = now + shortest + ((longest - shortest) * drawn >> 32)
