@@ -1,28 +1,24 @@
 """Simulated clients: the production `GroupWriter` and the rules of the remote client, on virtual time, with a record of
 everything that they asked and were told.
 
-A client has a few *lines*, each of which does one thing after the other, as a task would. Three kinds of data are worked
-on, so that three kinds of checkers can look: registers (put, get, delete, compare-and-swap, scan), a set that only grows
-(a key for each element), and lists that only grow (one key each, by compare-and-swap on the whole list).
+A client has a few *lines*, each of which does one thing after the other, as a task would. Three kinds of data are
+worked on, so that three kinds of checkers can look: registers (put, get, delete, compare-and-swap, scan), a set that
+only grows (a key for each element), and lists that only grow (one key each, by compare-and-swap on the whole list).
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import TypeAlias
 
-from d_engine.client.writer import GroupWriter
-from d_engine.format.errors import DEngineError, NotAppliedError
 from d_engine.format.requests import EVENTUAL, LEASE, LINEARIZABLE
 from d_engine.kv.commands import encode_compare_and_swap, encode_delete, encode_put
-from d_engine.kv.queries import decode_entries, decode_scan, encode_get_entries, encode_scan_prefix
 from d_engine.kv.results import decode_compare_and_swap, decode_delete, decode_put
-from d_engine.testing.checkers.actions import Action, CompareAndSwap, Consistency, Delete, Get, Put, Scan
+from d_engine.testing.checkers.actions import Action, CompareAndSwap, Consistency, Delete, Put
 from d_engine.testing.checkers.append import ListAction, ListAppend, ListRead
 from d_engine.testing.checkers.history import Handle, History
 from d_engine.testing.checkers.sets import SetAction, SetAdd, SetRead
+from d_engine.testing.sim.asking import Asker, Result
 from d_engine.testing.sim.events import MILLISECOND, EventQueue
 from d_engine.testing.sim.loop import SimLoop
 from d_engine.testing.sim.paths import ClientPath
@@ -48,7 +44,7 @@ class Workload:
     delete: float = 0.5
     swap: float = 1.5
     get: float = 3.0
-    scan: float = 0.3
+    scan_share: float = 0.1
     add: float = 0.5
     append: float = 1.0
     lease_share: float = 0.2
@@ -62,12 +58,6 @@ class Histories:
     store: History[Action] = field(default_factory=History)
     elements: History[SetAction] = field(default_factory=History)
     lists: History[ListAction] = field(default_factory=History)
-
-
-_Result: TypeAlias = tuple[object, int]
-_Decode: TypeAlias = Callable[[bytes], _Result]
-_Then: TypeAlias = Callable[[object, bool | None], None]
-"""Called with the result and True (it is so), False (it is certainly not), or None (nobody knows)."""
 
 
 class SimClient:
@@ -89,15 +79,11 @@ class SimClient:
         self.path = path
         self.busy = 0
         self.budget = budget
-        self.closed = False
         self._events = events
         self._rng = rng
-        self._trace = trace
         self._workload = workload
         self._histories = histories
-        self._writer = GroupWriter(loop.as_event_loop(), path, workload.timeout_ms / 1000)
-        self._seen: dict[bytes, bytes | None] = {}
-        self._revision = 0
+        self._asker = Asker(name, path, loop, rng, trace, workload.timeout_ms, histories.store)
         self._number = 0
 
     def begin(self) -> None:
@@ -107,28 +93,27 @@ class SimClient:
 
     def crash(self) -> None:
         """The client is gone; what it had asked for stays open."""
-        self.closed = True
+        self._asker.closed = True
         self.path.alive = False
 
-    # --- lines ---------------------------------------------------------------------------------------------------------
+    # --- lines ----------------------------------------------------------------------------------------------
 
     def _pause(self, line: int) -> None:
         mean = self._workload.pause_ms * MILLISECOND
         self._events.after(int(self._rng.expovariate(1.0) * mean), self._next, line)
 
     def _next(self, line: int) -> None:
-        if self.closed or self.budget <= 0:
+        if self._asker.closed or self.budget <= 0:
             return
         self.budget -= 1
         self.busy += 1
         workload = self._workload
-        actions = (self._put, self._delete, self._swap, self._get, self._scan, self._add, self._append)
+        actions = (self._put, self._delete, self._swap, self._get, self._add, self._append)
         weights = (
             workload.put,
             workload.delete,
             workload.swap,
             workload.get,
-            workload.scan,
             workload.add,
             workload.append,
         )
@@ -154,44 +139,54 @@ class SimClient:
             return Consistency.EVENTUAL
         return Consistency.LINEARIZABLE
 
-    # --- operations ----------------------------------------------------------------------------------------------------
+    # --- operations -----------------------------------------------------------------------------------------
 
     def _put(self, line: int) -> None:
         key, value = self._key(), self._unique()
-        self._write(
+        self._asker.write(
             line, Put(key, value), encode_put(key, value), _put_result, lambda result, known: self._done(line)
         )
 
     def _delete(self, line: int) -> None:
         key = self._key()
-        self._write(
+        self._asker.write(
             line, Delete(key), encode_delete(key), _delete_result, lambda result, known: self._done(line)
         )
 
     def _swap(self, line: int) -> None:
         key, value = self._key(), self._unique()
-        expected = self._seen.get(key)
+        expected = self._asker.seen.get(key)
         command = encode_compare_and_swap(key, expected, value)
         action = CompareAndSwap(key, expected, value)
-        self._write(line, action, command, _swap_result, lambda result, known: self._done(line))
+        self._asker.write(line, action, command, _swap_result, lambda result, known: self._done(line))
 
     def _get(self, line: int) -> None:
-        self._read_key(line, self._key(), self._consistency(), lambda result, known: self._done(line))
-
-    def _scan(self, line: int) -> None:
-        self._read_prefix(line, REGISTER, self._consistency(), lambda result, known: self._done(line))
+        if self._rng.random() < self._workload.scan_share:
+            self._asker.read_prefix(
+                line, REGISTER, self._consistency(), lambda result, known: self._done(line)
+            )
+        else:
+            self._asker.read_key(
+                line, self._key(), self._consistency(), lambda result, known: self._done(line)
+            )
 
     def _add(self, line: int) -> None:
         elements = self._histories.elements
         if len(elements) >= _MAX_ELEMENTS or self._rng.random() < 0.15:
             handle = elements.invoke(self.name, SetRead(), session=line)
-            self._read_prefix(line, ELEMENT, Consistency.LINEARIZABLE, partial(self._set_read, line, handle))
+            self._asker.read_prefix(
+                line, ELEMENT, Consistency.LINEARIZABLE, partial(self._set_read, line, handle)
+            )
             return
         element = self._unique()
         handle = elements.invoke(self.name, SetAdd(element), session=line)
         key = ELEMENT + element
-        self._write(
-            line, Put(key, b"1"), encode_put(key, b"1"), _put_result, partial(self._added, line, handle)
+        self._asker.write(
+            line,
+            Put(key, b"1"),
+            encode_put(key, b"1"),
+            _put_result,
+            partial(self._written, line, elements, handle),
         )
 
     def _set_read(self, line: int, handle: Handle, result: object, known: bool | None) -> None:
@@ -199,14 +194,10 @@ class SimClient:
         _end(self._histories.elements, handle, found, known)
         self._done(line)
 
-    def _added(self, line: int, handle: Handle, result: object, known: bool | None) -> None:
-        _end(self._histories.elements, handle, None, known)
-        self._done(line)
-
     def _append(self, line: int) -> None:
         key = LIST + b"%d" % self._rng.randrange(_LISTS)
         handle = self._histories.lists.invoke(self.name, ListRead(key), session=line)
-        self._read_key(line, key, Consistency.LINEARIZABLE, partial(self._list_read, line, key, handle))
+        self._asker.read_key(line, key, Consistency.LINEARIZABLE, partial(self._list_read, line, key, handle))
 
     def _list_read(self, line: int, key: bytes, handle: Handle, result: object, known: bool | None) -> None:
         lists = self._histories.lists
@@ -221,16 +212,24 @@ class SimClient:
         command = encode_compare_and_swap(key, current, value)
         appending = lists.invoke(self.name, ListAppend(key, element), session=line)
         action = CompareAndSwap(key, current, value)
-        self._write(line, action, command, _swap_result, partial(self._appended, line, appending))
+        self._asker.write(line, action, command, _swap_result, partial(self._written, line, lists, appending))
 
-    def _appended(self, line: int, handle: Handle, result: object, known: bool | None) -> None:
-        _end(self._histories.lists, handle, None, known if known is not True else result is True)
+    def _written(
+        self,
+        line: int,
+        history: History[SetAction] | History[ListAction],
+        handle: Handle,
+        result: object,
+        known: bool | None,
+    ) -> None:
+        """A refused swap has changed nothing, and is known not to have."""
+        _end(history, handle, None, known and result is not False)
         self._done(line)
 
     def write_something(self, then: Callable[[bool], None]) -> None:
         """A write that must succeed."""
         key, value = self._key(), self._unique()
-        self._write(
+        self._asker.write(
             0, Put(key, value), encode_put(key, value), _put_result, lambda result, known: then(known is True)
         )
 
@@ -251,79 +250,7 @@ class SimClient:
                 _end(lists, read, () if value is None else tuple(value.split(b",")), known)
             then(known is True)
 
-        self._read_prefix(0, b"", Consistency.LINEARIZABLE, ended)
-
-    # --- asking and recording ------------------------------------------------------------------------------------------
-
-    def _write(self, line: int, action: Action, command: bytes, decode: _Decode, then: _Then) -> None:
-        handle = self._histories.store.invoke(self.name, action, session=line)
-        try:
-            future = self._writer.write(command)
-        except DEngineError as error:
-            self._ended(handle, None, error, then)
-            return
-
-        def written(future: "asyncio.Future[bytes]") -> None:
-            error = future.exception()
-            if isinstance(error, DEngineError):
-                self._ended(handle, None, error, then)
-            else:
-                self._ended(handle, decode(future.result()), None, then)
-
-        future.add_done_callback(written)
-
-    def _read_key(self, line: int, key: bytes, consistency: Consistency, then: _Then) -> None:
-        action = Get(key, consistency, self._min_revision(consistency))
-
-        def decode(answer: bytes) -> _Result:
-            entries = decode_entries(answer)
-            entry = entries.entries[0]
-            value = None if entry is None else entry.value
-            self._seen[key] = value
-            return value, entries.revision
-
-        self._read(line, action, encode_get_entries((key,)), decode, then)
-
-    def _read_prefix(self, line: int, prefix: bytes, consistency: Consistency, then: _Then) -> None:
-        end = prefix[:-1] + bytes((prefix[-1] + 1,)) if prefix else None
-        action = Scan(prefix, end, None, consistency, self._min_revision(consistency))
-
-        def decode(answer: bytes) -> _Result:
-            scan = decode_scan(answer)
-            return tuple((item.key, item.value) for item in scan.items), scan.revision
-
-        self._read(line, action, encode_scan_prefix(prefix), decode, then)
-
-    def _min_revision(self, consistency: Consistency) -> int:
-        return self._revision if consistency is Consistency.EVENTUAL and self._rng.random() < 0.5 else 0
-
-    def _read(self, line: int, action: Get | Scan, query: bytes, decode: _Decode, then: _Then) -> None:
-        handle = self._histories.store.invoke(self.name, action, session=line)
-
-        def answered(answer: bytes, error: DEngineError | None) -> None:
-            self._ended(handle, None if error is not None else decode(answer), error, then)
-
-        timeout = self._workload.timeout_ms * MILLISECOND
-        self.path.read(_POLICIES[action.consistency], action.min_revision, query, timeout, answered)
-
-    def _ended(self, handle: Handle, result: _Result | None, error: DEngineError | None, then: _Then) -> None:
-        if self.closed:
-            return
-        store = self._histories.store
-        if result is not None:
-            value, revision = result
-            self._revision = max(self._revision, revision)
-            store.ok(handle, value, revision)
-            self._trace.counters["client: ok"] += 1
-            then(value, True)
-        elif isinstance(error, NotAppliedError):
-            store.fail(handle)
-            self._trace.counters[f"client: failed ({error.code})"] += 1
-            then(None, False)
-        else:
-            store.unknown(handle)
-            self._trace.counters["client: unknown"] += 1
-            then(None, None)
+        self._asker.read_prefix(0, b"", Consistency.LINEARIZABLE, ended)
 
 
 def _end(
@@ -337,15 +264,15 @@ def _end(
         history.fail(handle)
 
 
-def _put_result(result: bytes) -> _Result:
+def _put_result(result: bytes) -> Result:
     return None, decode_put(result).revision
 
 
-def _delete_result(result: bytes) -> _Result:
+def _delete_result(result: bytes) -> Result:
     answer = decode_delete(result)
     return answer.deleted, answer.revision
 
 
-def _swap_result(result: bytes) -> _Result:
+def _swap_result(result: bytes) -> Result:
     answer = decode_compare_and_swap(result)
     return answer.succeeded, answer.revision

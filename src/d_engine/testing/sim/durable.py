@@ -99,7 +99,8 @@ class LogState:
         )
 
     def __str__(self) -> str:
-        return f"term {self.term}, vote {self.vote}, log {self.base + 1}..{self.last_index}@{self.term_at(self.last_index)}"
+        last = self.last_index
+        return f"term {self.term}, vote {self.vote}, log {self.base + 1}..{last}@{self.term_at(last)}"
 
 
 @dataclass(frozen=True, slots=True)

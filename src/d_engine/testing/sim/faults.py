@@ -63,7 +63,7 @@ def several(undos: list[Undo]) -> Undo:
     return undo
 
 
-# --- partitions ------------------------------------------------------------------------------------------------------
+# --- partitions ---------------------------------------------------------------------------------------------
 
 
 def cut_between(world: "World", left: list[NodeId], right: list[NodeId]) -> Undo:
@@ -198,11 +198,11 @@ def _disconnect_and_return(world: "World", rng: Random) -> Undo:
     return cut_between(world, [node], _others(world, node))
 
 
-# --- the quality of links --------------------------------------------------------------------------------------------
+# --- the quality of links -----------------------------------------------------------------------------------
 
 
 def _worsen(world: "World", rng: Random, change: Callable[[int, int], Undo]) -> Undo:
-    links = world.fabric.links()
+    links = world.fabric.wires.links()
     if not links:
         raise NotNow
     chosen = links if rng.random() < 0.5 else rng.sample(links, rng.randrange(1, len(links) + 1))
@@ -214,7 +214,7 @@ def _lossy(world: "World", rng: Random) -> Undo:
     loss = rng.choice((0.02, 0.1, 0.3))
 
     def change(source: NodeId, to: NodeId) -> Undo:
-        quality = world.fabric.link(source, to).quality
+        quality = world.fabric.wires.link(source, to).quality
         before, quality.loss = quality.loss, loss
         return lambda: setattr(quality, "loss", before)
 
@@ -224,7 +224,7 @@ def _lossy(world: "World", rng: Random) -> Undo:
 @fault("duplicating")
 def _duplicating(world: "World", rng: Random) -> Undo:
     def change(source: NodeId, to: NodeId) -> Undo:
-        quality = world.fabric.link(source, to).quality
+        quality = world.fabric.wires.link(source, to).quality
         before, quality.duplicate = quality.duplicate, 0.5
         return lambda: setattr(quality, "duplicate", before)
 
@@ -234,7 +234,7 @@ def _duplicating(world: "World", rng: Random) -> Undo:
 @fault("reordering")
 def _reordering(world: "World", rng: Random) -> Undo:
     def change(source: NodeId, to: NodeId) -> Undo:
-        quality = world.fabric.link(source, to).quality
+        quality = world.fabric.wires.link(source, to).quality
         before, quality.reorder = quality.reorder, 0.3
         return lambda: setattr(quality, "reorder", before)
 
@@ -246,7 +246,7 @@ def _slow_network(world: "World", rng: Random) -> Undo:
     """75 ms, give or take 50."""
 
     def change(source: NodeId, to: NodeId) -> Undo:
-        quality = world.fabric.link(source, to).quality
+        quality = world.fabric.wires.link(source, to).quality
         before = (quality.latency, quality.jitter)
         quality.latency, quality.jitter = 25 * MILLISECOND, 50 * MILLISECOND
 
@@ -263,7 +263,7 @@ def _narrow_link(world: "World", rng: Random) -> Undo:
     """One member gets its messages at a trickle."""
     node = rng.choice(world.ids)
     rate = rng.choice((1, 1000, 100_000))
-    qualities = [world.fabric.link(other, node).quality for other in _others(world, node)]
+    qualities = [world.fabric.wires.link(other, node).quality for other in _others(world, node)]
     for quality in qualities:
         quality.bytes_per_second = rate
 
@@ -279,9 +279,9 @@ def _narrow_link(world: "World", rng: Random) -> Undo:
 @fault("clog")
 def _clog(world: "World", rng: Random) -> Undo:
     """Messages of one direction wait, and come all at once."""
-    source, to = rng.choice(world.fabric.links() or _none())
-    world.fabric.clog(source, to)
-    return lambda: world.fabric.unclog(source, to)
+    source, to = rng.choice(world.fabric.wires.links() or _none())
+    world.fabric.wires.clog(source, to)
+    return lambda: world.fabric.wires.unclog(source, to)
 
 
 @fault("reset_connection")

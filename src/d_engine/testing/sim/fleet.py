@@ -75,7 +75,6 @@ class Fleet:
             delete=0.0,
             swap=0.0,
             get=0.0,
-            scan=0.0,
             add=1.0,
             append=0.0,
         )

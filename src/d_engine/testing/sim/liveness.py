@@ -98,7 +98,7 @@ def _run_until(world: World, condition: Callable[[], bool], patience: Nanosecond
 
 
 def _present(world: World) -> list[SimNode]:
-    return [node for node in world.nodes.values() if node.id not in world.lost]
+    return [node for node in world.nodes.values() if node.id not in world.atlas.lost]
 
 
 def _followed_leader(world: World) -> int | None:
@@ -123,11 +123,11 @@ def _describe(world: World) -> str:
     parts = []
     for node in world.nodes.values():
         if node.process is None:
-            parts.append(f"node {node.id} is {'lost' if node.id in world.lost else 'down'}")
+            parts.append(f"node {node.id} is {'lost' if node.id in world.atlas.lost else 'down'}")
         else:
-            raft = node.process.replica.raft
+            raft, applied = node.process.replica.raft, node.process.replica.applier.applied_index
             parts.append(
-                f"node {node.id} is {raft.role.value} in term {raft.term}, leader {raft.leader}, last {raft.last_index}, "
-                f"commit {raft.commit_index}, applied {node.process.replica.applier.applied_index}"
+                f"node {node.id} is {raft.role.value} in term {raft.term}, leader {raft.leader}, "
+                f"last {raft.last_index}, commit {raft.commit_index}, applied {applied}"
             )
     return "; ".join(parts)

@@ -26,14 +26,14 @@ def _running(world: "World", rng: Random) -> SimNode:
     return rng.choice(nodes)
 
 
-# --- crashes -----------------------------------------------------------------------------------------------------------
+# --- crashes ------------------------------------------------------------------------------------------------
 
 
 def _crash(world: "World", nodes: list[NodeId], power: bool) -> Undo:
     """The nodes go down together, and come back when it is over."""
     for node in nodes:
         machine = world.nodes[node]
-        world.hold_down(node)
+        world.atlas.hold_down(node)
         if power:
             machine.lose_power()
         else:
@@ -124,7 +124,7 @@ def _power_all_after_promise(world: "World", rng: Random) -> Undo:
 def _die_in_operation(world: "World", rng: Random, power: bool) -> Undo:
     """A process dies between two operations of its disk; as likely as not while it recovers from a death."""
     node = _running(world, rng)
-    world.dies_by_power[node.id] = power
+    world.atlas.dies_by_power[node.id] = power
     recovering = rng.random() < 0.5
     undo = nothing
     if recovering:
@@ -143,7 +143,7 @@ def _power_in_disk_operation(world: "World", rng: Random) -> Undo:
     return _die_in_operation(world, rng, power=True)
 
 
-# --- disks -------------------------------------------------------------------------------------------------------------
+# --- disks --------------------------------------------------------------------------------------------------
 
 
 @fault("slow_disk")
@@ -179,7 +179,7 @@ def _sync_error(world: "World", rng: Random) -> Undo:
     """One sync fails; the next would succeed, if anybody dared."""
     node = _running(world, rng)
     node.disk.trouble.fail_syncs = 1
-    world.troubled[node.id] = True
+    world.atlas.troubled[node.id] = True
     return nothing
 
 
@@ -187,7 +187,7 @@ def _sync_error(world: "World", rng: Random) -> Undo:
 def _write_error(world: "World", rng: Random) -> Undo:
     node = _running(world, rng)
     node.disk.trouble.fail_writes = 1
-    world.troubled[node.id] = True
+    world.atlas.troubled[node.id] = True
     return nothing
 
 
@@ -197,7 +197,7 @@ def _full_disk(world: "World", rng: Random) -> Undo:
     for node in nodes:
         node.disk.trouble.full = True
         node.disk.trouble.copy_on_write = rng.random() < 0.5
-        world.troubled[node.id] = True
+        world.atlas.troubled[node.id] = True
 
     def undo() -> None:
         for node in nodes:
@@ -209,13 +209,13 @@ def _full_disk(world: "World", rng: Random) -> Undo:
 @fault("bit_rot")
 def _bit_rot(world: "World", rng: Random) -> Undo:
     node = world.nodes[rng.choice(world.ids)]
-    if not world.may_damage(node.id) or not node.disk.rot(rng.choice((1, 3, 30))):
+    if not world.atlas.may_damage(node.id) or not node.disk.rot(rng.choice((1, 3, 30))):
         raise NotNow
-    world.damaged[node.id] = True
+    world.atlas.damaged[node.id] = True
     return nothing
 
 
-# --- clocks and pauses ---------------------------------------------------------------------------------------------------
+# --- clocks and pauses --------------------------------------------------------------------------------------
 
 
 @fault("pause")
@@ -279,7 +279,7 @@ def _wall_rate(world: "World", rng: Random) -> Undo:
     return nothing
 
 
-# --- leadership ------------------------------------------------------------------------------------------------------------
+# --- leadership ---------------------------------------------------------------------------------------------
 
 
 def _transfer(world: "World", rng: Random) -> NodeId:
@@ -324,7 +324,7 @@ def _transfer_and_crash(world: "World", rng: Random) -> Undo:
     return several(undos)
 
 
-# --- clients ---------------------------------------------------------------------------------------------------------------
+# --- clients ------------------------------------------------------------------------------------------------
 
 
 @fault("client_cut")

@@ -124,7 +124,6 @@ class PagedFile:
             if start < size:
                 piece = old[: size - start].ljust(min(PAGE_BYTES, size - start), b"\0")
                 image[start : start + len(piece)] = piece
-        synced = bytes(image)
         if survival is Survival.EVERYTHING:
             _survive(image, self._writes, lambda: True)
         elif survival is Survival.PREFIX and self._writes:
@@ -135,18 +134,17 @@ class PagedFile:
         elif survival in (Survival.SECTORS, Survival.GARBAGE):
             _survive(image, self._writes, lambda: rng.random() < 0.5)
             if survival is Survival.GARBAGE:
-                self._spoil(image, synced, rng)
+                self._spoil(image, rng)
         self.content = image
         self._ghosts.clear()
         self.sync()
 
-    def _spoil(self, image: bytearray, synced: bytes, rng: Random) -> None:
+    def _spoil(self, image: bytearray, rng: Random) -> None:
         for offset, data in self._writes:
             first, last = -(-offset // SECTOR_BYTES), (offset + len(data)) // SECTOR_BYTES
             for sector in range(first, last):
                 start = sector * SECTOR_BYTES
-                rewritten = any(synced[start : start + SECTOR_BYTES])
-                if not rewritten and start + SECTOR_BYTES <= len(image) and rng.random() < 0.2:
+                if start + SECTOR_BYTES <= len(image) and self._is_fresh(start) and rng.random() < 0.2:
                     other = rng.randrange(first, last) * SECTOR_BYTES
                     source = (
                         bytes(SECTOR_BYTES)
@@ -154,6 +152,12 @@ class PagedFile:
                         else bytes(image[other : other + SECTOR_BYTES])
                     )
                     image[start : start + SECTOR_BYTES] = source.ljust(SECTOR_BYTES, b"\0")
+
+    def _is_fresh(self, start: int) -> bool:
+        """Whether the platter never held anything but zeros in the sector that begins there."""
+        page, place = divmod(start, PAGE_BYTES)
+        old = self._platter.get(page, self._ghosts.get(page, b""))
+        return not any(old[place : place + SECTOR_BYTES])
 
     def flip_bit(self, position: int, bit: int) -> None:
         """Bit rot, on the platter and therefore in whatever reads it."""

@@ -85,7 +85,7 @@ class ClientPath:
         self._rng = rng
         self._nodes = nodes
 
-    # --- the writer's transport ------------------------------------------------------------------------------------
+    # --- the writer's transport -----------------------------------------------------------------------------
 
     def open_session(self, timeout: float, done: OutcomeDone) -> None:
         """See `GroupTransport`."""
@@ -112,7 +112,7 @@ class ClientPath:
 
         _Request(self, _read(policy, min_revision, query), timeout, ended, False).begin()
 
-    # --- for requests ------------------------------------------------------------------------------------------------
+    # --- for requests ---------------------------------------------------------------------------------------
 
     @property
     def now(self) -> Nanoseconds:

@@ -23,7 +23,8 @@ _HORIZON = 10_000 * SECOND
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run showed. `invariant` is "" if nothing was broken; `seconds` are the machine's, `virtual` the world's."""
+    """What a run showed. `invariant` is "" if nothing was broken; `seconds` are the processor's, `virtual` the
+    world's."""
 
     script: Script
     invariant: str
@@ -57,7 +58,7 @@ def run_seed(
 def run_script(script: Script, sink: Callable[[TraceEvent], None] | None = None) -> Report:
     """Run a script. `sink` gets every event of the trace."""
     trace = Trace(sink)
-    began = time.perf_counter()
+    began = time.process_time()
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -73,7 +74,7 @@ def run_script(script: Script, sink: Callable[[TraceEvent], None] | None = None)
         events=world.events.count,
         operations=len(world.fleet.histories.store),
         virtual=world.events.now / SECOND,
-        seconds=time.perf_counter() - began,
+        seconds=time.process_time() - began,
         trace_hash=trace.hash,
         counters=dict(trace.counters),
         last_events=tuple(trace.last()) if invariant else (),

@@ -71,7 +71,7 @@ class Safety:
         record = self.records[node] = NodeRecord(node)
         return record
 
-    # --- messages: persist before promise ------------------------------------------------------------------------
+    # --- messages: persist before promise -------------------------------------------------------------------
 
     def sending(self, record: NodeRecord, to: NodeId, message: PeerMessage, applied: LogIndex) -> None:
         """The node, which has applied so much, lets this message leave."""
@@ -142,7 +142,7 @@ class Safety:
         if wrong:
             raise InvariantBroken("I7", f"node {record.node} sends {message}, but on its disk is {durable}")
 
-    # --- leaders -----------------------------------------------------------------------------------------------------
+    # --- leaders --------------------------------------------------------------------------------------------
 
     def _lead(self, record: NodeRecord, term: Term) -> None:
         if self.leaders.setdefault(term, record.node) != record.node:
@@ -172,7 +172,7 @@ class Safety:
         """It leads no more."""
         record.leads = 0
 
-    # --- logs --------------------------------------------------------------------------------------------------------
+    # --- logs -----------------------------------------------------------------------------------------------
 
     def handed_over(self, record: NodeRecord, entries: tuple[Entry, ...]) -> list[Configuration]:
         """Storage is given these entries. Returns the configurations among them."""
@@ -205,7 +205,7 @@ class Safety:
         if not stays and not enters:
             raise InvariantBroken("I9", f"{before} is followed by {after}: majorities need not overlap")
 
-    # --- after every turn --------------------------------------------------------------------------------------------
+    # --- after every turn -----------------------------------------------------------------------------------
 
     def observe(
         self,

@@ -18,11 +18,13 @@ _KINDS: dict[str, int] = {}
 
 
 class TraceEvent(NamedTuple):
-    """`lane` is the node's number, 0 for the world. `detail` says more in its `str`."""
+    """`lane` is the node's number, 0 for the world; `number` is what the hash saw of it (of a message, who sent it).
+    `detail` says more in its `str`."""
 
     time: Nanoseconds
     lane: int
     kind: str
+    number: int
     detail: object
 
 
@@ -47,7 +49,7 @@ class Trace:
     def note(self, time: Nanoseconds, lane: int, kind: str, number: int = 0, detail: object = "") -> None:
         """Something happened. `number` goes into the hash, `detail` into the words only."""
         self._hash.update(_PACKED.pack(time, _KINDS.get(kind) or kind_number(kind), lane, number))
-        event = TraceEvent(time, lane, kind, detail)
+        event = TraceEvent(time, lane, kind, number, detail)
         self._last.append(event)
         if self._sink is not None:
             self._sink(event)

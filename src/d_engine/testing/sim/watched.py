@@ -107,9 +107,7 @@ class Ledger:
 class WatchedMachine:
     """A `StateMachine` whose every step is compared with the other nodes'."""
 
-    def __init__(
-        self, machine: StateMachine, ledger: Ledger, who: int, count: Callable[[str], None]
-    ) -> None:
+    def __init__(self, machine: StateMachine, ledger: Ledger, who: int, count: Callable[[str], None]) -> None:
         self._count = count
         self.rolling = 0
         self._machine = machine

@@ -10,34 +10,30 @@ from dataclasses import replace
 from random import Random
 
 from d_engine.format.configuration import Configuration, Member
-from d_engine.format.errors import (
-    CorruptionError,
-    DEngineError,
-    DiskError,
-    DiskFullError,
-    IdentityError,
-    UnknownFormatError,
-)
+from d_engine.format.errors import DEngineError, DiskError
 from d_engine.format.ids import NodeId
 from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import Role
 from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.wal import WalStorage
 from d_engine.testing.sim import machine_faults, snapshot_faults
+from d_engine.testing.sim.atlas import Atlas
 from d_engine.testing.sim.clock import MachineClocks
 from d_engine.testing.sim.disk import DiskTiming, SimDisk
 from d_engine.testing.sim.events import MILLISECOND, SECOND, EventQueue
 from d_engine.testing.sim.faults import FAULTS, LEAST_DURATIONS, NotNow, Undo
 from d_engine.testing.sim.fleet import Fleet
 from d_engine.testing.sim.links import Quality
-from d_engine.testing.sim.network import Fabric, NetworkSettings
+from d_engine.testing.sim.network import Fabric
 from d_engine.testing.sim.node import SimNode, Surroundings
+from d_engine.testing.sim.ports import NodeEndpoint
 from d_engine.testing.sim.rng import between, split
 from d_engine.testing.sim.safety import Safety
 from d_engine.testing.sim.script import PlannedFault, Script
 from d_engine.testing.sim.trace import Trace
 from d_engine.testing.sim.violations import InvariantBroken
 from d_engine.testing.sim.watched import Ledger
+from d_engine.testing.sim.wires import NetworkSettings
 
 __all__ = ["World", "machine_faults", "snapshot_faults"]
 
@@ -52,14 +48,7 @@ class World:
         self.healing = False
         self.ids: list[NodeId] = list(range(1, script.nodes + 1))
         self.nodes: dict[NodeId, SimNode] = {}
-        self.damaged: dict[NodeId, bool] = {}
-        """Nodes whose disk lost what it had: a minority."""
-        self.troubled: dict[NodeId, bool] = {}
-        """Nodes whose disk has said no: they may stop."""
-        self.lost: dict[NodeId, bool] = {}
-        """Nodes that cannot come back with what their disk holds."""
-        self.dies_by_power: dict[NodeId, bool] = {}
-        self._down: dict[NodeId, int] = {}
+        self.atlas = Atlas(self.nodes)
         self._undos: dict[int, Undo] = {}
         self._rng = split(script.seed, script.profile, "world")
         self.fabric = Fabric(
@@ -71,7 +60,7 @@ class World:
         self._build()
         self.fleet = Fleet(script, self.events, trace, self.nodes)
 
-    # --- building ------------------------------------------------------------------------------------------------------
+    # --- building -------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
         features = self.script.features
@@ -119,16 +108,16 @@ class World:
         machine = SimNode(node, shared, rngs, clocks, settings)
         timing = DiskTiming(20_000, features.sync, features.sync // 2)
         disk_rng = split(script.seed, script.profile, "disk", node)
-        machine.disk = SimDisk(self.events, disk_rng, self.trace, node, timing, lambda: self._died(node))
+        machine.disk = SimDisk(self.events, disk_rng, self.trace, timing, lambda: self._died(node))
         qualities = {other: (self._quality(), self._quality()) for other in self.nodes}
         self.nodes[node] = machine
-        self.fabric.add(node, machine, qualities)
+        self.fabric.add(node, NodeEndpoint(machine), qualities)
 
     def _quality(self) -> Quality:
         features = self.script.features
         return Quality(features.latency, features.jitter)
 
-    # --- what faults ask for ---------------------------------------------------------------------------------------------
+    # --- what faults ask for --------------------------------------------------------------------------------
 
     def leader(self) -> NodeId:
         """Who leads in the highest term. Raises `NotNow`."""
@@ -148,30 +137,9 @@ class World:
             raise NotNow
         return found
 
-    def may_damage(self, node: NodeId) -> bool:
-        """The atlas: whether this node's disk may lose what it has acknowledged."""
-        others = sum(1 for other in self.damaged if other != node)
-        return (others + 1) * 2 < len(self.ids) and self._is_grown_up()
-
-    def _is_grown_up(self) -> bool:
-        """All members are bound to their disks: until then not all of them count, and none can be spared."""
-        configurations = [
-            node.process.replica.raft.committed_configuration
-            for node in self.nodes.values()
-            if node.process is not None
-        ]
-        return any(
-            configuration.cluster_id and all(member.incarnation for member in configuration.members)
-            for configuration in configurations
-        )
-
-    def hold_down(self, node: NodeId) -> None:
-        """It does not start until `let_up` was called as often."""
-        self._down[node] = self._down.get(node, 0) + 1
-
     def let_up(self, node: NodeId) -> None:
-        """The opposite of one `hold_down`."""
-        self._down[node] -= 1
+        """One thing less holds it down."""
+        self.atlas.let_up(node)
         self._start_later(node)
 
     def counting(self, what: str) -> Callable[[DEngineError | None], None]:
@@ -182,7 +150,7 @@ class World:
 
         return ended
 
-    # --- life and death --------------------------------------------------------------------------------------------------
+    # --- life and death -------------------------------------------------------------------------------------
 
     def started(self, node: NodeId) -> None:
         """See `NodeWatcher`."""
@@ -193,25 +161,19 @@ class World:
         """See `NodeWatcher`."""
         self.fleet.node_ended(node)
         if error is not None:
-            self._judge_end(node, error)
-        if node not in self.lost:
-            self._start_later(node)
-
-    def _judge_end(self, node: NodeId, error: DEngineError) -> None:
-        if isinstance(error, CorruptionError | UnknownFormatError) and node in self.damaged:
-            self.trace.count("node found its damage")
-            self.lost[node] = True
-        elif isinstance(error, DiskError | DiskFullError) and node in self.troubled:
-            self.trace.count("node stopped for its disk")
-            if self._rng.random() < 0.5:
-                self.nodes[node].disk.lose_power()
-                self.nodes[node].record.oracle.power_lost()
-        elif not (isinstance(error, IdentityError) and node in self.damaged):
-            raise InvariantBroken("I13", f"node {node} stops for no reason: {type(error).__name__}: {error}")
+            why = self.atlas.explains(node, error)
+            if not why:
+                text = f"node {node} stops for no reason: {type(error).__name__}: {error}"
+                raise InvariantBroken("I13", text)
+            self.trace.count(why)
+            if isinstance(error, DiskError) and self._rng.random() < 0.5:
+                # Whoever restarts a machine whose disk fails may well turn it off and on.
+                self.nodes[node].lose_power()
+        self._start_later(node)
 
     def _died(self, node: NodeId) -> None:
         self.trace.count("crash: in a disk operation")
-        if self.dies_by_power.get(node):
+        if self.atlas.dies_by_power.get(node):
             self.nodes[node].lose_power()
         else:
             self.nodes[node].kill()
@@ -221,10 +183,10 @@ class World:
 
     def _start(self, node: NodeId) -> None:
         machine = self.nodes[node]
-        if not machine.alive and not self._down.get(node) and node not in self.lost:
+        if not machine.alive and self.atlas.may_start(node):
             machine.start()
 
-    # --- phase one -------------------------------------------------------------------------------------------------------
+    # --- phase one ------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Everything starts, faults are planned."""
@@ -257,7 +219,7 @@ class World:
             )
             undo()
 
-    # --- phase two -------------------------------------------------------------------------------------------------------
+    # --- phase two ------------------------------------------------------------------------------------------
 
     def heal(self) -> None:
         """No fault any more, and none will come."""
@@ -266,11 +228,11 @@ class World:
         self.trace.note(self.events.now, 0, "heal", 0, "all faults are over")
         for number in sorted(self._undos):
             self._undo(number)
-        self.fabric.heal()
+        self.fabric.wires.heal()
+        self.atlas.heal()
         for node, machine in self.nodes.items():
             machine.disk.recover()
             machine.held_up = 0
             machine.go_on()
             machine.disk.timing.sync = self.script.features.sync
-            self._down[node] = 0
             self._start_later(node)

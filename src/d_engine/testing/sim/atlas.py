@@ -1,0 +1,77 @@
+"""The fault atlas: what was done to whom, so that damage stays within what must be survived.
+
+A crash, a cut, a slow disk heal. A disk that loses what had been acknowledged does not: only a minority may suffer
+that, and only once every member counts. The atlas also knows which ends of a process are explained by what was done to
+it; any other is a violation (I13).
+"""
+
+from collections.abc import Mapping
+
+from d_engine.format.errors import (
+    CorruptionError,
+    DEngineError,
+    DiskError,
+    DiskFullError,
+    IdentityError,
+    UnknownFormatError,
+)
+from d_engine.format.ids import NodeId
+from d_engine.testing.sim.node import SimNode
+
+
+class Atlas:
+    """The state of harm of all nodes."""
+
+    def __init__(self, nodes: Mapping[NodeId, SimNode]) -> None:
+        self.damaged: dict[NodeId, bool] = {}
+        """Nodes whose disk lost what it had: a minority."""
+        self.troubled: dict[NodeId, bool] = {}
+        """Nodes whose disk has said no: they may stop."""
+        self.lost: dict[NodeId, bool] = {}
+        """Nodes that cannot come back with what their disk holds."""
+        self.dies_by_power: dict[NodeId, bool] = {}
+        """Whether a death in a disk operation takes the whole machine."""
+        self._down: dict[NodeId, int] = {}
+        self._nodes = nodes
+
+    def may_damage(self, node: NodeId) -> bool:
+        """Whether this node's disk may lose what it has acknowledged."""
+        others = sum(1 for other in self.damaged if other != node)
+        return (others + 1) * 2 < len(self._nodes) and self._is_grown_up()
+
+    def _is_grown_up(self) -> bool:
+        """All members are bound to their disks: until then not all of them count, and none can be spared."""
+        known = [node.process.replica.raft for node in self._nodes.values() if node.process is not None]
+        return any(
+            raft.committed_configuration.cluster_id
+            and all(member.incarnation for member in raft.committed_configuration.members)
+            for raft in known
+        )
+
+    def hold_down(self, node: NodeId) -> None:
+        """It must not start until `let_up` was called as often."""
+        self._down[node] = self._down.get(node, 0) + 1
+
+    def let_up(self, node: NodeId) -> None:
+        """The opposite of one `hold_down`."""
+        self._down[node] -= 1
+
+    def may_start(self, node: NodeId) -> bool:
+        """Nothing holds it down, and there is something to start from."""
+        return not self._down.get(node) and node not in self.lost
+
+    def heal(self) -> None:
+        """Nothing holds anybody down any more."""
+        self._down.clear()
+
+    def explains(self, node: NodeId, error: DEngineError) -> str:
+        """Why it is right that the node stopped with this error; "" if it is not. Notes what is lost."""
+        if isinstance(error, CorruptionError | UnknownFormatError) and node in self.damaged:
+            self.lost[node] = True
+            return "node found its damage"
+        if isinstance(error, DiskError | DiskFullError) and node in self.troubled:
+            return "node stopped for its disk"
+        if isinstance(error, IdentityError) and node in self.damaged:
+            self.lost[node] = True
+            return "node learned that it was replaced"
+        return ""

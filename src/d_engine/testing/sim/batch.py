@@ -1,0 +1,159 @@
+"""Many runs, over all cores, and what they showed together."""
+
+import multiprocessing
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from d_engine.testing.sim.profiles import PROFILES
+from d_engine.testing.sim.report import describe_failure
+from d_engine.testing.sim.run import Report, run_script
+from d_engine.testing.sim.script import DEFAULT_STEPS, Script, draw_script
+
+REPEAT_EVERY = 25
+"""One run in so many is made twice: the same seed must give the same trace."""
+ENOUGH_RUNS = 200
+"""A batch of so many runs of a profile in which one of its faults never fired is no proof of anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One run. The fields are those of `run_seed`; `script` replaces them."""
+
+    seed: int
+    profile: str
+    nodes: int | None = None
+    steps: int = DEFAULT_STEPS
+    faults: tuple[str, ...] | None = None
+    commit: str = "unknown"
+    twice: bool = False
+    script: Script | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What is told of one run across processes. `failure` is "" or the whole story."""
+
+    task: Task
+    invariant: str
+    failure: str
+    events: int
+    operations: int
+    virtual: float
+    seconds: float
+    counters: dict[str, int]
+
+
+@dataclass(slots=True)
+class Summary:
+    """All runs of a batch."""
+
+    runs: int = 0
+    events: int = 0
+    operations: int = 0
+    virtual: float = 0.0
+    cpu_seconds: float = 0.0
+    seconds: float = 0.0
+    counters: Counter[str] = field(default_factory=Counter)
+    profiles: Counter[str] = field(default_factory=Counter)
+    failures: list[Ending] = field(default_factory=list)
+
+    def add(self, ending: Ending) -> None:
+        """One more run."""
+        self.runs += 1
+        self.events += ending.events
+        self.operations += ending.operations
+        self.virtual += ending.virtual
+        self.cpu_seconds += ending.seconds
+        self.counters.update(ending.counters)
+        self.profiles[ending.task.profile] += 1
+        if ending.failure:
+            self.failures.append(ending)
+
+    def silent_faults(self) -> list[str]:
+        """Faults that should have fired in so many runs and did not."""
+        expected: dict[str, bool] = {}
+        for profile, runs in self.profiles.items():
+            if runs >= ENOUGH_RUNS:
+                expected.update(dict.fromkeys(PROFILES[profile].faults, True))
+        return sorted(name for name in expected if not self.counters[f"fault: {name}"])
+
+    def lines(self) -> Iterator[str]:
+        """In words."""
+        rate = self.events / self.cpu_seconds if self.cpu_seconds else 0
+        yield (
+            f"{self.runs} runs, {self.events} events ({rate:,.0f} a second and core), {self.operations} operations, "
+            f"{self.virtual / 3600:.2f} simulated hours in {self.seconds:.0f} s, {len(self.failures)} failures"
+        )
+        for name, times in sorted(self.counters.items()):
+            if not name.startswith("no place for"):
+                yield f"    {times:>10,}  {name}"
+
+
+def run_task(task: Task) -> Ending:
+    """One run, in whatever process."""
+    script = task.script or draw_script(task.seed, task.profile, task.nodes, task.steps, task.faults)
+    report = run_script(script)
+    invariant, failure = report.invariant, describe_failure(report, task.commit) if report.failed else ""
+    if not failure and task.twice:
+        invariant, failure = _compare(report, run_script(script))
+    return Ending(
+        task,
+        invariant,
+        failure,
+        report.events,
+        report.operations,
+        report.virtual,
+        report.seconds,
+        report.counters,
+    )
+
+
+def _compare(first: Report, second: Report) -> tuple[str, str]:
+    if first.trace_hash == second.trace_hash:
+        return "", ""
+    script = first.script
+    text = f"seed {script.seed}, profile {script.profile}: traces {first.trace_hash} and {second.trace_hash}"
+    return "determinism", text
+
+
+def run_batch(
+    tasks: Iterable[Task],
+    jobs: int | None = None,
+    time_limit: float = float("inf"),
+    progress: Callable[[Summary], None] = lambda summary: None,
+) -> Summary:
+    """Run the tasks over all cores; stop taking new ones after `time_limit` seconds."""
+    summary = Summary()
+    began = time.monotonic()
+
+    def within_time() -> Iterator[Task]:
+        for task in tasks:
+            if time.monotonic() - began > time_limit:
+                return
+            yield task
+
+    def take(endings: Iterable[Ending]) -> None:
+        for ending in endings:
+            summary.add(ending)
+            summary.seconds = time.monotonic() - began
+            progress(summary)
+
+    count = jobs or len(os.sched_getaffinity(0))
+    if count == 1:
+        take(map(run_task, within_time()))
+        return summary
+    with multiprocessing.Pool(count, maxtasksperchild=200) as pool:
+        take(_bounded(pool, within_time(), 2 * count))
+    return summary
+
+
+def _bounded(pool: "multiprocessing.pool.Pool", tasks: Iterator[Task], limit: int) -> Iterator[Ending]:
+    """Like `imap`, but tasks are taken only when there is somebody to run them."""
+    waiting = [pool.apply_async(run_task, (task,)) for _, task in zip(range(limit), tasks, strict=False)]
+    while waiting:
+        ready = waiting.pop(0)
+        yield ready.get()
+        waiting.extend(pool.apply_async(run_task, (task,)) for _, task in zip(range(1), tasks, strict=False))

@@ -1,0 +1,173 @@
+"""What joins one process to its machine and to the network: the replica's ports, its listener, the network's view."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from d_engine.format.configuration import Configuration
+from d_engine.format.errors import DEngineError, MalformedError
+from d_engine.format.hello import Channel, Hello, Refusal
+from d_engine.format.ids import LogIndex, Nanoseconds, NodeId
+from d_engine.format.messages import PeerMessage
+from d_engine.raft.effects import LeaderState, Role
+from d_engine.testing.sim.network import SimNetwork
+from d_engine.testing.sim.violations import InvariantBroken
+
+if TYPE_CHECKING:
+    from d_engine.testing.sim.node import Process, SimNode
+
+TIMER_BITS = 32
+"""Who draws more bits wants a number that nobody else draws; who draws fewer, a timer."""
+
+
+class SimHost:
+    """The `Host` port of one process."""
+
+    def __init__(self, node: "SimNode", life: int) -> None:
+        self._node = node
+        self._life = life
+        self._ring_at: Nanoseconds | None = None
+        self._deadline: Nanoseconds = 0
+
+    def now(self) -> Nanoseconds:
+        node = self._node
+        if node.held_up:
+            node.skew, node.held_up = node.held_up, 0
+            node.shared.trace.count("clock: process held up within an event")
+        return node.clocks.boot(node.shared.events.now + node.skew)
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        node = self._node
+        delay = node.shared.turn_delay
+        if delay:
+            delay = int(node.rng.random() * delay)
+        node.shared.events.after(delay + node.skew, node.turn, self._life, function)
+
+    def set_timer(self, deadline: Nanoseconds) -> None:
+        self._deadline = deadline
+        node = self._node
+        ring_at = max(node.clocks.true_time(deadline), node.shared.events.now)
+        if self._ring_at is None or ring_at < self._ring_at:
+            self._ring_at = ring_at
+            node.shared.events.at(ring_at, node.enter, self._life, self._ring, ring_at)
+
+    def _ring(self, rung_at: Nanoseconds) -> None:
+        if rung_at != self._ring_at:
+            return
+        self._ring_at = None
+        process = self._node.process
+        if self._deadline > self._node.clocks.boot(self._node.shared.events.now):
+            self.set_timer(self._deadline)
+        elif process is not None:
+            process.replica.wake()
+
+    def random_bits(self, count: int) -> int:
+        rng = self._node.timer_rng if count <= TIMER_BITS else self._node.rng
+        return rng.getrandbits(count)
+
+
+class WatchedNetwork(SimNetwork):
+    """The `Network` port of one process, which holds every message to what the sender's disk has."""
+
+    def __init__(self, node: "SimNode") -> None:
+        super().__init__(node.shared.fabric, node.id)
+        self._of = node
+
+    def send(self, to: NodeId, channel: Channel, message: PeerMessage) -> None:
+        node = self._of
+        process = node.process
+        if process is not None:
+            applied = process.replica.applier.applied_index
+            node.shared.safety.sending(node.record, to, message, applied)
+        self.skew = node.skew
+        super().send(to, channel, message)
+
+
+class Listener:
+    """The `ReplicaListener` of one process."""
+
+    def __init__(self, node: "SimNode") -> None:
+        self._node = node
+
+    def leader_changed(self, state: LeaderState) -> None:
+        node, shared = self._node, self._node.shared
+        detail = f"is {state.role.value} in term {state.term}, leader {state.leader}"
+        shared.trace.note(shared.events.now, node.id, "role", state.term, detail)
+        if state.role is Role.LEADER:
+            if node.record.leads != state.term:
+                shared.trace.count("leader elected")
+            shared.safety.elected(node.record, state.term)
+        else:
+            shared.safety.deposed(node.record)
+
+    def members_changed(self, index: LogIndex, configuration: Configuration) -> None:
+        self._node.note(f"applies a configuration with voters {configuration.voters} at", index)
+
+    def failed(self, error: DEngineError) -> None:
+        node = self._node
+        node.note(f"stops: {type(error).__name__}: {error}")
+        node.shared.events.after(0, node.fail, node.life, error)
+
+
+class NodeEndpoint:
+    """The network's `Endpoint`. A process that stands still learns later what happened."""
+
+    def __init__(self, node: "SimNode") -> None:
+        self._node = node
+
+    @property
+    def alive(self) -> bool:
+        """A process runs."""
+        return self._node.process is not None
+
+    @property
+    def awake(self) -> bool:
+        """And does not stand still."""
+        return self._node.process is not None and not self._node.standing
+
+    def wants(self, peer: NodeId) -> bool:
+        """The replica asked for a connection."""
+        process = self._node.process
+        return process is not None and peer in process.network.peers
+
+    def hello(self) -> Hello:
+        """How the node introduces itself."""
+        return self._process.replica.peers.hello(Channel.DATA)
+
+    def admit(self, hello: Hello) -> Refusal | None:
+        """What the node says to somebody who introduces himself."""
+        return self._process.replica.peer_admit(hello)
+
+    def receive(self, sender: NodeId, message: PeerMessage) -> None:
+        """A message has arrived."""
+        node, shared = self._node, self._node.shared
+        shared.trace.note(shared.events.now, node.id, type(message).__name__, sender, message)
+        node.enter(node.life, self._receive, sender, message)
+
+    def _receive(self, sender: NodeId, message: PeerMessage) -> None:
+        try:
+            self._process.replica.receive(sender, message)
+        except MalformedError as error:
+            text = f"node {self._node.id} calls {message} of node {sender} malformed: {error}"
+            raise InvariantBroken("I13", text) from error
+
+    def connected(self, hello: Hello) -> None:
+        """A connection stands."""
+        self._node.note("is connected with node", hello.node_id)
+        self._node.enter(self._node.life, lambda: self._process.replica.peer_connected(hello.node_id))
+
+    def lost(self, peer: NodeId) -> None:
+        """It stands no more."""
+        self._node.note("lost its connection with node", peer)
+        self._node.enter(self._node.life, lambda: self._process.replica.peer_lost(peer))
+
+    def refused(self, peer: NodeId, refusal: Refusal) -> None:
+        """The other side does not want one."""
+        self._node.note(f"is refused ({refusal.code}) by node", peer)
+        self._node.enter(self._node.life, lambda: self._process.replica.peer_refused(peer, refusal))
+
+    @property
+    def _process(self) -> "Process":
+        process = self._node.process
+        if process is None:
+            raise InvariantBroken("I13", f"node {self._node.id} is dead and was called")
+        return process
