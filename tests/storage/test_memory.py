@@ -4,10 +4,22 @@ from collections.abc import Callable
 
 import pytest
 
-from d_engine.format.errors import InvariantViolation
+from d_engine.format.errors import DEngineError, DiskError, InvariantViolation
 from d_engine.format.state import HardState, RecoveredLog
 from d_engine.storage.api import LogStorage
-from d_engine.storage.memory import MemoryStorage
+from d_engine.storage.disk import (
+    CreateFile,
+    DiskOperation,
+    Lane,
+    RemoveFile,
+    RenameFile,
+    SyncDirectory,
+    SyncFile,
+    TruncateFile,
+    WriteFile,
+)
+from d_engine.storage.memory import MemoryDisk, MemoryStorage
+from tests.storage.crash_disk import CrashDisk
 from tests.storage.logs import entries, entry, meta
 
 
@@ -83,3 +95,37 @@ def test_a_closed_one_tells_nobody() -> None:
     storage.close()
     turns.run()
     assert durable == []
+
+
+def test_its_disk_is_a_disk() -> None:
+    """The same operations give the same files as on any other."""
+    soon: list[Callable[[], None]] = []
+    disk, other = MemoryDisk(soon.append), CrashDisk()
+    operations: list[DiskOperation] = [
+        CreateFile("a", 3),
+        WriteFile("a", 5, (b"x", b"yz")),
+        WriteFile("a", 1, (b"1",)),
+        SyncFile("a"),
+        CreateFile("b", 0),
+        WriteFile("b", 0, (b"b",)),
+        RenameFile("a", "c"),
+        TruncateFile("c", 7),
+        RenameFile("b", "c2"),
+        TruncateFile("c2", 4),
+        RemoveFile("none"),
+        SyncDirectory(),
+    ]
+    done: list[DEngineError | None] = []
+    disk.submit(Lane.BACKGROUND, operations, done.append)
+    other.run(operations)
+    assert done == []
+    soon.pop()()
+    assert done == [None]
+    assert sorted(disk.files()) == sorted(other.files())
+    for name in disk.files():
+        assert disk.size(name) == other.size(name)
+        assert disk.read(name, 0, 100) == other.read(name, 0, 100)
+    disk.run((RemoveFile("c"),))
+    assert disk.files() == ["c2"]
+    with pytest.raises(DiskError):
+        disk.read("c", 0, 1)

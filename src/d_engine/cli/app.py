@@ -9,6 +9,7 @@ from d_engine.cli.demo.command import demo
 from d_engine.cli.load import bench
 from d_engine.cli.members import members
 from d_engine.cli.serve import serve
+from d_engine.cli.snapshot import snapshot
 from d_engine.format.version import __version__
 
 _EPILOG = """\b
@@ -42,6 +43,7 @@ for _command in (
     members,
     leader,
     transfer,
+    snapshot,
     config,
     bench,
     demo,

@@ -25,6 +25,7 @@ __all__ = [
     "MemberInfo",
     "PeerStatus",
     "Scan",
+    "SnapshotInfo",
     "Status",
     "Text",
     "WriteResult",
@@ -56,6 +57,14 @@ class LeaderInfo(Struct, frozen=True):
 
     leader_id: NodeId
     term: Term
+
+
+class SnapshotInfo(Struct, frozen=True):
+    """A snapshot: everything up to a place in the log, as a file of so many bytes."""
+
+    index: int
+    term: Term
+    size_bytes: int
 
 
 class PeerStatus(Struct, frozen=True):
@@ -228,6 +237,13 @@ class Client(ABC):
     @abstractmethod
     async def status(self, *, timeout: float | None = None) -> Status:
         """How the node that is asked is doing."""
+
+    @abstractmethod
+    async def snapshot(self, *, timeout: float | None = None) -> SnapshotInfo:
+        """Let the node that is asked take a snapshot of what it has applied, and wait until it is on stable storage.
+        Nodes take them by themselves; this is for before an upgrade or a copy of the directory. Raises `SnapshotError`
+        where there is nothing to take yet, `DiskFullError`, and `OutcomeUnknownError` if it takes longer than
+        `timeout`: it goes on then."""
 
     @abstractmethod
     async def transfer(self, to: NodeId, *, timeout: float | None = None) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from d_engine.client.api import Client, LeaderInfo, MemberChange, MemberInfo, Status
-from d_engine.client.documents import decode_leader, decode_members, decode_status
+from d_engine.client.api import Client, LeaderInfo, MemberChange, MemberInfo, SnapshotInfo, Status
+from d_engine.client.documents import decode_leader, decode_members, decode_snapshot, decode_status
 from d_engine.format.errors import InvalidRequestError
 from d_engine.format.ids import Incarnation, NodeId
 
@@ -28,6 +28,9 @@ class ClusterClient(Client):
 
     async def status(self, *, timeout: float | None = None) -> Status:
         return decode_status(await self._operate("status", timeout))
+
+    async def snapshot(self, *, timeout: float | None = None) -> SnapshotInfo:
+        return decode_snapshot(await self._operate("snapshot", timeout))
 
     async def transfer(self, to: NodeId, *, timeout: float | None = None) -> None:
         await self._operate("transfer", timeout, to=to)

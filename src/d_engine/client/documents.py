@@ -4,12 +4,13 @@ from typing import TypeVar
 
 import msgspec
 
-from d_engine.client.api import LeaderInfo, MemberInfo, Status
+from d_engine.client.api import LeaderInfo, MemberInfo, SnapshotInfo, Status
 from d_engine.format.errors import MalformedError
 
 _Document = TypeVar("_Document")
 _MEMBERS = msgspec.json.Decoder(list[MemberInfo])
 _STATUS = msgspec.json.Decoder(Status)
+_SNAPSHOT = msgspec.json.Decoder(SnapshotInfo)
 _LEADER: "msgspec.json.Decoder[LeaderInfo | None]" = msgspec.json.Decoder(LeaderInfo | None)
 
 
@@ -26,6 +27,11 @@ def decode_leader(document: bytes) -> LeaderInfo | None:
 def decode_status(document: bytes) -> Status:
     """The answer to "status"."""
     return _decode(_STATUS, document)
+
+
+def decode_snapshot(document: bytes) -> SnapshotInfo:
+    """The answer to "snapshot"."""
+    return _decode(_SNAPSHOT, document)
 
 
 def _decode(decoder: "msgspec.json.Decoder[_Document]", document: bytes) -> _Document:

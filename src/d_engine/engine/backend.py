@@ -4,10 +4,12 @@ Every method either calls `done` once, now or later, or raises a `DEngineError` 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 
+from d_engine.client.api import SnapshotInfo
 from d_engine.engine.status import leader_of, members_of, status_of
 from d_engine.format.configuration import Member
 from d_engine.format.errors import DEngineError, InvalidRequestError
@@ -17,6 +19,7 @@ from d_engine.format.messages import MemberChange
 from d_engine.replica.changer import TRANSFER
 from d_engine.replica.outcome import GroupDone, ReadDone
 from d_engine.replica.replica import Replica
+from d_engine.storage.snapshot_format import SnapshotHeader
 
 DocumentDone: TypeAlias = Callable[[bytes, DEngineError | None], None]
 """Gets a JSON document, or an error."""
@@ -69,6 +72,8 @@ class NodeBackend:
             done(msgspec.json.encode(members_of(self._replica)), None)
         elif operation == "leader":
             done(msgspec.json.encode(leader_of(self._replica)), None)
+        elif operation == "snapshot":
+            self._replica.snapshot(partial(_snapshot_taken, done))
         elif operation == TRANSFER:
             member = Member(_decode(_SUCCESSOR, arguments).to)
             self._change((MemberChange(TRANSFER, member),), False, timeout, done)
@@ -88,6 +93,11 @@ class NodeBackend:
         self, changes: Sequence[MemberChange], force: bool, timeout: Nanoseconds, done: DocumentDone
     ) -> None:
         self._replica.change(changes, force, timeout, lambda error: done(b"null", error))
+
+
+def _snapshot_taken(done: DocumentDone, header: SnapshotHeader | None, error: DEngineError | None) -> None:
+    taken = None if header is None else SnapshotInfo(header.index, header.term, header.size)
+    done(msgspec.json.encode(taken), error)
 
 
 def _decode(decoder: "msgspec.json.Decoder[_Arguments]", arguments: bytes) -> _Arguments:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from os import PathLike, fspath
 from types import TracebackType
 
-from d_engine.client.api import Client, LeaderInfo
+from d_engine.client.api import Client, LeaderInfo, SnapshotInfo
 from d_engine.engine.builder import NodeBuilder
 from d_engine.engine.config import EngineConfig, load_config
 from d_engine.engine.embedded_client import EmbeddedClient
@@ -22,6 +22,7 @@ from d_engine.format.errors import ConfigError, EngineStoppedError, NoLeaderErro
 from d_engine.format.ids import NodeId
 from d_engine.replica.metrics import metrics_of
 
+SNAPSHOT_SECONDS = 3600.0
 READY_SECONDS = 30.0
 """How long `async with` waits for a leader."""
 
@@ -169,6 +170,11 @@ class EmbeddedEngine:
                     print(members.index, members.voters, members.learners)
         """
         return self.node.membership_change_notifier()
+
+    async def snapshot(self, timeout: float = SNAPSHOT_SECONDS) -> SnapshotInfo:
+        """Take a snapshot of what this node has applied, and wait until it is on stable storage. Nodes take them by
+        themselves. Raises as `Client.snapshot`."""
+        return await self.client.snapshot(timeout=timeout)
 
     def metrics(self) -> dict[str, int | float]:
         """Counters since the start of the node, and gauges of this moment. Raises `EngineStoppedError`."""

@@ -122,8 +122,9 @@ class MemoryDisk:
                 case CreateFile(name, size):
                     self._files[name] = bytearray(size)
                 case WriteFile(name, offset, parts):
-                    data = b"".join(parts)
-                    self._file(name)[offset : offset + len(data)] = data
+                    data, file = b"".join(parts), self._file(name)
+                    file.extend(bytes(max(offset - len(file), 0)))
+                    file[offset : offset + len(data)] = data
                 case RenameFile(old, new):
                     self._files[new] = self._file(old)
                     del self._files[old]
