@@ -4,43 +4,66 @@
 not know which one it has. The names are those of the field (etcd, Consul): revisions, leases, compare-and-swap.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from msgspec import Struct, field
 
+from d_engine.client.many_keys_api import ManyKeysApi
+from d_engine.client.operations import (
+    Compare,
+    Consistency,
+    Delete,
+    DeleteRange,
+    Get,
+    GetRange,
+    Operation,
+    OperationResult,
+    Put,
+    Relation,
+    Text,
+    TxnResult,
+    Write,
+    WriteOutcome,
+    WriteResult,
+)
+from d_engine.client.pager import RangePager
 from d_engine.format.ids import Incarnation, NodeId, Term
 from d_engine.kv.key_value import KeyValue
-from d_engine.kv.queries import Scan
-from d_engine.kv.results import DeleteResult
+from d_engine.kv.queries import Count, Scan
+from d_engine.kv.results import DeleteRangeResult, DeleteResult
 
 __all__ = [
     "Client",
+    "Compare",
     "Consistency",
+    "Count",
+    "Delete",
+    "DeleteRange",
+    "DeleteRangeResult",
     "DeleteResult",
+    "Get",
+    "GetRange",
     "KeyValue",
     "LeaderInfo",
     "MemberChange",
     "MemberInfo",
+    "Operation",
+    "OperationResult",
     "PeerStatus",
+    "Put",
+    "RangePager",
+    "Relation",
     "Scan",
     "SnapshotInfo",
     "Status",
     "Text",
+    "TxnResult",
+    "Write",
+    "WriteOutcome",
     "WriteResult",
 ]
-
-Consistency: TypeAlias = Literal["linearizable", "lease", "eventual"]
-Text: TypeAlias = bytes | str
-"""A key or a value: bytes, or text that is stored as UTF-8. What comes back is always bytes."""
-
-
-class WriteResult(Struct, frozen=True, gc=False):
-    """`revision` is that of the write; `previous` the entry that it replaced, if that was asked for and existed."""
-
-    revision: int
-    previous: KeyValue | None = None
 
 
 class MemberInfo(Struct, frozen=True):
@@ -111,7 +134,7 @@ class Status(Struct, frozen=True):
     metrics: dict[str, int | float] = field(default_factory=dict)
 
 
-class Client(ABC):
+class Client(ManyKeysApi):
     """A strongly consistent key-value store.
 
     Every write is on the stable storage of a majority before it is acknowledged, and takes effect exactly once.

@@ -9,8 +9,9 @@ from abc import abstractmethod
 from asyncio import Future
 from collections.abc import Sequence
 
-from d_engine.client.api import Consistency, Text, WriteResult
-from d_engine.client.cluster import ClusterClient, check_timeout
+from d_engine.client.cluster import check_timeout
+from d_engine.client.many_keys import ManyKeysClient
+from d_engine.client.operations import Consistency, Text, WriteResult
 from d_engine.format.errors import InvalidRequestError
 from d_engine.format.ids import MAX_U63
 from d_engine.format.limits import MAX_KEY_BYTES, MAX_VALUE_BYTES
@@ -36,16 +37,12 @@ from d_engine.kv.results import (
 _POLICIES = {"linearizable": LINEARIZABLE, "lease": LEASE, "eventual": EVENTUAL}
 
 
-class BaseClient(ClusterClient):
+class BaseClient(ManyKeysClient):
     """Implements `Client`. `max_key_bytes` and `max_value_bytes` are the limits that are checked before sending."""
 
     def __init__(self, max_key_bytes: int = MAX_KEY_BYTES, max_value_bytes: int = MAX_VALUE_BYTES) -> None:
         self.max_key_bytes = max_key_bytes
         self.max_value_bytes = max_value_bytes
-
-    @abstractmethod
-    def _write(self, command: bytes, timeout: float | None, large_result: bool) -> "Future[bytes]":
-        """The future result of a command (see `GroupWriter.write`)."""
 
     @abstractmethod
     def _read(self, policy: int, min_revision: int, query: bytes, timeout: float | None) -> "Future[bytes]":
