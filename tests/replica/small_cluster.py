@@ -21,8 +21,8 @@ from d_engine.storage.snapshots import SnapshotFiles
 from d_engine.storage.wal import WalStorage
 from tests.storage.crash_disk import CrashDisk
 
-OFTEN = SnapshotSettings(log_bytes=2000, keep_log_ns=6, part_bytes=1, slice_bytes=1)
-NEVER = SnapshotSettings(log_bytes=1 << 40, keep_log_ns=6, part_bytes=1, slice_bytes=1 << 20)
+OFTEN = SnapshotSettings(log_bytes=2000, keep_log_ns=6, part_bytes=1, slice_bytes=1, pause_ns=0)
+NEVER = SnapshotSettings(log_bytes=1 << 40, keep_log_ns=6, part_bytes=1, slice_bytes=1 << 20, pause_ns=0)
 SEGMENT_BYTES = 16 * 1024
 
 
@@ -51,6 +51,9 @@ class Node:
             node_id=self.id,
             incarnation=100 + self.id,
             bootstrap=Configuration(0, members, tuple(self.cluster.ids)),
+            # Node 1 loses patience first: it leads.
+            election_min_ns=(500 if self.id == 1 else 900) * MILLISECOND,
+            election_max_ns=(510 if self.id == 1 else 1000) * MILLISECOND,
             snapshots=self.settings,
         )
         storage = WalStorage(self.disk, 1, SEGMENT_BYTES)
@@ -90,8 +93,7 @@ class Node:
     def set_timer(self, deadline: int) -> None: ...
 
     def random_bits(self, count: int) -> int:
-        # Node 1 has the shortest time-out: it leads.
-        return (self.id - 1) << 30 if count == 32 else 99 + self.cluster.number()
+        return 99 + self.cluster.number()
 
     def send(self, to: NodeId, channel: Channel, message: PeerMessage) -> None:
         self.cluster.sent(self.id, to, message)

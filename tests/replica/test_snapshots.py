@@ -9,6 +9,7 @@ from d_engine.format.group import encode_group
 from d_engine.kv.commands import encode_put
 from d_engine.kv.machine import KvStateMachine
 from d_engine.replica.session_codec import decode_sessions
+from d_engine.replica.settings import MILLISECOND
 from d_engine.storage.disk import CreateFile, DiskOperation, Lane, WriteFile
 from d_engine.storage.snapshot_format import Section, SnapshotHeader
 from d_engine.storage.snapshots import SAVING_NAME
@@ -289,3 +290,25 @@ def test_a_snapshot_lets_turns_go_on() -> None:
     assert SAVING_NAME in [
         getattr(operations[0][0], "name", "") for operations in cluster[1].disk.queues[Lane.BACKGROUND]
     ]
+
+
+def test_between_two_slices_is_a_pause() -> None:
+    cluster = Cluster(1, replace(SLOW, pause_ns=50 * MILLISECOND))
+    cluster.elect()
+    cluster.put(20, 400)
+    taking = cluster[1].replica.executor.snapshots.taking
+    headers: list[SnapshotHeader | None] = []
+    cluster[1].replica.snapshot(lambda header, error: headers.append(header))
+    for _ in range(4):
+        cluster.run()
+        written, deadline = taking.written, taking.deadline
+        assert deadline == cluster.time + 50 * MILLISECOND
+        cluster.time = deadline - 1
+        cluster[1].replica.wake()
+        cluster.run()
+        assert taking.written == written
+        cluster.time = deadline
+        cluster[1].replica.wake()
+        assert not headers
+    cluster.run(10_000)
+    assert headers[0] is not None

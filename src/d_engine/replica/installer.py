@@ -86,6 +86,7 @@ class Installer:
         self._fetch: _Fetch | None = None
         self._outcome: tuple[SnapshotFile | None, DEngineError | None] | None = None
         self._not_before: Nanoseconds = 0
+        self._resume_at: Nanoseconds = 0
         self._disk_busy: TemporaryFile | None = None
 
     @property
@@ -97,8 +98,10 @@ class Installer:
     def deadline(self) -> Nanoseconds | None:
         """When `run` is to be called though nothing has happened."""
         fetch = self._fetch
-        if fetch is None or fetch.stage is not _Stage.FETCHING or fetch.file.busy:
+        if fetch is None or fetch.file.busy:
             return None
+        if fetch.stage is not _Stage.FETCHING:
+            return self._resume_at
         return self._not_before if fetch.deadline is None else fetch.deadline
 
     def offered(self, install: Install) -> None:
@@ -140,13 +143,16 @@ class Installer:
             self._fetch = fetch = None
         if fetch is None or fetch.file.busy:
             return False, None
-        if fetch.stage is _Stage.SCANNING:
-            self._scan(fetch)
-        elif fetch.stage is _Stage.FETCHING:
+        if fetch.stage is _Stage.FETCHING:
             self._ask(fetch, now)
-        else:
-            fetch.file.check(self._settings.slice_bytes)
-        return fetch.stage is not _Stage.FETCHING and not fetch.file.busy, None
+        elif now >= self._resume_at:
+            self._resume_at = now + self._settings.pause_ns
+            if fetch.stage is _Stage.SCANNING:
+                self._scan(fetch)
+            else:
+                fetch.file.check(self._settings.slice_bytes)
+        working = fetch.stage is not _Stage.FETCHING and not fetch.file.busy
+        return not self._settings.pause_ns and working, None
 
     # --- stages ------------------------------------------------------------------------------------------------------
 

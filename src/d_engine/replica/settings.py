@@ -15,7 +15,8 @@ class SnapshotSettings:
 
     `log_bytes`: so much log, or as much as the last snapshot has bytes, is due for another one. `keep_log_ns`,
     `keep_log_bytes`: the log stays as long, and as long as a follower that keeps up needs it, within so many bytes;
-    behind the older of the two kept snapshots it always stays. `slice_bytes`: the work for a snapshot in a turn.
+    behind the older of the two kept snapshots it always stays. `slice_bytes`: the work for a snapshot in a turn;
+    after it comes a pause of `pause_ns`, in which others have the processor.
     `part_bytes`: how much of one is asked for at a time. `receive_bytes_per_second`: 0 for no limit.
     """
 
@@ -23,6 +24,7 @@ class SnapshotSettings:
     keep_log_ns: Nanoseconds = 60 * SECOND
     keep_log_bytes: int = 2 * 1024 * 1024 * 1024
     slice_bytes: int = 64 * 1024
+    pause_ns: Nanoseconds = 2 * MILLISECOND
     part_bytes: int = 512 * 1024
     receive_bytes_per_second: int = 0
 

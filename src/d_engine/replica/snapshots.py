@@ -87,7 +87,8 @@ class Snapshots:
     @property
     def deadline(self) -> Nanoseconds | None:
         """When a turn is needed though nothing has happened."""
-        return self.receiving.deadline
+        deadlines = (self.taking.deadline, self.receiving.deadline)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def receive(self, sender: NodeId, message: SnapshotRequest | SnapshotChunk, now: Nanoseconds) -> None:
         """A member asks for a part, or sends one."""

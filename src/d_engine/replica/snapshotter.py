@@ -3,7 +3,8 @@
 The view is frozen between two turns, so it holds exactly what was applied then: index, sessions, log time, state. What
 is frozen costs references, not copies; whoever changes something afterwards copies the little that he changes. Then it
 is written, a slice a turn. A slice is measured in bytes, because here is no clock: 64 KiB are made, hashed and handed
-over in well under a millisecond.
+over in well under a millisecond. Between two slices is a pause: a loop that never sleeps keeps the interpreter from
+the application's threads, each of which would wait five milliseconds for every turn of its own.
 
 When: as soon as the log that was applied since the last one is larger than a limit and than that one was. So the work
 is proportional to what was written, and a restart never applies much more log than it reads snapshot. Nodes apply the
@@ -54,6 +55,12 @@ class Snapshotter:
         self._outcome: tuple[SnapshotFile | None, DEngineError | None] | None = None
         self._frozen_bytes = 0
         self._not_before: Nanoseconds = 0
+        self._resume_at: Nanoseconds = 0
+
+    @property
+    def deadline(self) -> Nanoseconds | None:
+        """When the next slice is due."""
+        return self._resume_at if self._writer is not None and self._writer.ready else None
 
     @property
     def written(self) -> int:
@@ -71,8 +78,9 @@ class Snapshotter:
         if self._writer is None and self._is_due(now):
             self._begin()
         writer = self._writer
-        if writer is None or not writer.ready:
+        if writer is None or not writer.ready or now < self._resume_at:
             return False, None
+        self._resume_at = now + self._settings.pause_ns
         left = self._settings.slice_bytes
         while left > 0:
             section, piece = next(self._pieces, (None, b""))
@@ -81,7 +89,7 @@ class Snapshotter:
                 break
             writer.add(section, piece)
             left -= max(len(piece), 1)
-        return writer.ready, None
+        return not self._settings.pause_ns and writer.ready, None
 
     def restart(self) -> None:
         """The state was replaced by one from elsewhere, for which there is a snapshot."""

@@ -135,6 +135,7 @@ def _snapshots(rng: Random) -> SnapshotSettings:
         keep_log_ns=rng.choice((6, 200 * MILLISECOND, 3 * SECOND)),
         keep_log_bytes=rng.choice((1, 4000, 1_000_000)),
         slice_bytes=rng.choice((1, 1000, 64 * 1024)),
+        pause_ns=rng.choice((0, MILLISECOND)),
         part_bytes=rng.choice((4000, 20_000, 512 * 1024)),
         receive_bytes_per_second=rng.choice((0, 0, 20_000)),
     )
