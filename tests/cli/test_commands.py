@@ -31,7 +31,7 @@ from d_engine.testing.processes import free_ports
 
 COMMANDS = (
     *("serve", "put", "get", "delete", "cas", "scan", "status", "members", "leader"),
-    *("transfer", "config", "bench", "demo"),
+    *("transfer", "config", "bench", "demo", "sim"),
 )
 
 

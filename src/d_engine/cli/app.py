@@ -9,6 +9,7 @@ from d_engine.cli.demo.command import demo
 from d_engine.cli.load import bench
 from d_engine.cli.members import members
 from d_engine.cli.serve import serve
+from d_engine.cli.simulate import sim
 from d_engine.cli.snapshot import snapshot
 from d_engine.format.version import __version__
 
@@ -47,5 +48,6 @@ for _command in (
     config,
     bench,
     demo,
+    sim,
 ):
     app.add_command(_command)
