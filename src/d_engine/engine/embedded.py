@@ -10,7 +10,7 @@ from dataclasses import replace
 from os import PathLike, fspath
 from types import TracebackType
 
-from d_engine.client.api import Client, LeaderInfo, SnapshotInfo
+from d_engine.client.api import Client, Consistency, LeaderInfo, SnapshotInfo
 from d_engine.engine.builder import NodeBuilder
 from d_engine.engine.config import EngineConfig, load_config
 from d_engine.engine.embedded_client import EmbeddedClient
@@ -129,9 +129,24 @@ class EmbeddedEngine:
     @property
     def client(self) -> Client:
         """The client of this engine, to be shared by all tasks, on any loop of the process."""
+        return self._embedded
+
+    @property
+    def _embedded(self) -> EmbeddedClient:
         if self._client is None:
             raise EngineStoppedError("the engine has not been started")
         return self._client
+
+    async def execute(self, command: bytes, *, timeout: float | None = None) -> bytes:
+        """Apply a command of a state machine of your own, exactly once; what its `apply` returned for it. Raises what
+        `Client.put` raises."""
+        return await self._embedded.execute(command, timeout=timeout)
+
+    async def query(
+        self, request: bytes, *, consistency: Consistency = "linearizable", timeout: float | None = None
+    ) -> bytes:
+        """Ask a state machine of your own; what its `query` answered. Raises what `Client.get` raises."""
+        return await self._embedded.query(request, consistency=consistency, timeout=timeout)
 
     @property
     def node_id(self) -> NodeId:

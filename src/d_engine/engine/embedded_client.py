@@ -125,6 +125,18 @@ class EmbeddedClient(BaseClient):
         self._reads_this_turn = 0
         await asyncio.sleep(0)
 
+    # --- a state machine of one's own ---
+
+    async def execute(self, command: bytes, *, timeout: float | None = None) -> bytes:
+        """See `EmbeddedEngine.execute`."""
+        return await self._write(command, timeout, True)
+
+    async def query(
+        self, request: bytes, *, consistency: Consistency = "linearizable", timeout: float | None = None
+    ) -> bytes:
+        """See `EmbeddedEngine.query`."""
+        return await self._ask(request, consistency, None, timeout)
+
     # --- everything else ---
 
     def _write(self, command: bytes, timeout: float | None, large_result: bool) -> "Future[bytes]":

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from random import Random
+from typing import TypeAlias
 
 from d_engine.format.ids import NodeId
+from d_engine.testing.sim.application import ApplicationClient, Trial
 from d_engine.testing.sim.clients import Histories, SimClient, Workload
 from d_engine.testing.sim.events import EventQueue
 from d_engine.testing.sim.faults import NotNow
@@ -15,6 +17,7 @@ from d_engine.testing.sim.rng import split
 from d_engine.testing.sim.script import Script
 from d_engine.testing.sim.trace import Trace
 
+AnyClient: TypeAlias = SimClient | ApplicationClient
 _BURST = 60
 _PATIENCE_MS = 10_000
 
@@ -23,7 +26,12 @@ class Fleet:
     """Embedded clients begin with their node's process and die with it; remote ones live on."""
 
     def __init__(
-        self, script: Script, events: EventQueue, trace: Trace, nodes: dict[NodeId, SimNode]
+        self,
+        script: Script,
+        events: EventQueue,
+        trace: Trace,
+        nodes: dict[NodeId, SimNode],
+        trial: Trial | None,
     ) -> None:
         self.histories = Histories()
         self.stopped = False
@@ -32,7 +40,8 @@ class Fleet:
         self._trace = trace
         self._nodes = nodes
         self._loop = SimLoop(events)
-        self._clients: dict[str, SimClient] = {}
+        self._trial = trial
+        self._clients: dict[str, AnyClient] = {}
         self._lives = 0
 
     def begin(self) -> None:
@@ -92,7 +101,7 @@ class Fleet:
         """Operations that nobody has answered yet."""
         return sum(client.busy for client in self._clients.values())
 
-    def judge(self, node: NodeId) -> SimClient:
+    def judge(self, node: NodeId) -> AnyClient:
         """A client on that node, for the final reads."""
         patient = replace(self._script.workload, timeout_ms=_PATIENCE_MS)
         return self._make(f"judge{node}", node, patient, 0)
@@ -105,7 +114,7 @@ class Fleet:
         self._clients[name] = client
         client.begin()
 
-    def _make(self, name: str, home: NodeId | None, workload: Workload, budget: int) -> SimClient:
+    def _make(self, name: str, home: NodeId | None, workload: Workload, budget: int) -> AnyClient:
         self._lives += 1
         script = self._script
         features = script.features
@@ -113,6 +122,10 @@ class Fleet:
         quality = Quality(features.latency, features.jitter)
         path = ClientPath(self._events, self._trace, rng, self._nodes, home, quality)
         full_name = f"{name}-{self._lives}"
+        if self._trial is not None:
+            return ApplicationClient(
+                full_name, path, self._events, self._loop, rng, workload, self._trial, budget
+            )
         return SimClient(
             full_name, path, self._events, self._loop, rng, self._trace, workload, self.histories, budget
         )

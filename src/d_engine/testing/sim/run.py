@@ -10,6 +10,7 @@ from d_engine.testing.checkers.linearizability import check_linearizability
 from d_engine.testing.checkers.revisions import check_revisions
 from d_engine.testing.checkers.sets import check_set
 from d_engine.testing.checkers.violation import Violation
+from d_engine.testing.sim.application import Trial
 from d_engine.testing.sim.events import SECOND
 from d_engine.testing.sim.fleet import Fleet
 from d_engine.testing.sim.liveness import demand_recovery
@@ -55,14 +56,17 @@ def run_seed(
     return run_script(draw_script(seed, profile, nodes, steps, faults))
 
 
-def run_script(script: Script, sink: Callable[[TraceEvent], None] | None = None) -> Report:
-    """Run a script. `sink` gets every event of the trace."""
+def run_script(
+    script: Script, sink: Callable[[TraceEvent], None] | None = None, trial: Trial | None = None
+) -> Report:
+    """Run a script. `sink` gets every event of the trace; `trial` brings another application than the key-value
+    store."""
     trace = Trace(sink)
     began = time.process_time()
     collecting = gc.isenabled()
     gc.disable()
     try:
-        world = World(script, trace)
+        world = World(script, trace, trial)
         invariant, text = _run(world)
     finally:
         if collecting:

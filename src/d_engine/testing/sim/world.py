@@ -12,11 +12,13 @@ from random import Random
 from d_engine.format.configuration import Configuration, Member
 from d_engine.format.errors import DEngineError, DiskError
 from d_engine.format.ids import NodeId
+from d_engine.format.state_machine import StateMachine
 from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import Role
 from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.wal import WalStorage
 from d_engine.testing.sim import machine_faults, snapshot_faults
+from d_engine.testing.sim.application import Trial
 from d_engine.testing.sim.atlas import Atlas
 from d_engine.testing.sim.clock import MachineClocks
 from d_engine.testing.sim.disk import DiskTiming, SimDisk
@@ -41,7 +43,7 @@ __all__ = ["World", "machine_faults", "snapshot_faults"]
 class World:
     """Everything that exists in a run."""
 
-    def __init__(self, script: Script, trace: Trace) -> None:
+    def __init__(self, script: Script, trace: Trace, trial: Trial | None = None) -> None:
         self.script = script
         self.trace = trace
         self.events = EventQueue()
@@ -57,12 +59,12 @@ class World:
             trace,
             NetworkSettings(script.features.stream, script.features.encoded),
         )
-        self._build()
-        self.fleet = Fleet(script, self.events, trace, self.nodes)
+        self._build(KvStateMachine if trial is None else trial.application.state_machine)
+        self.fleet = Fleet(script, self.events, trace, self.nodes, trial)
 
     # --- building -------------------------------------------------------------------------------------------
 
-    def _build(self) -> None:
+    def _build(self, make_machine: Callable[[], StateMachine]) -> None:
         features = self.script.features
         shared = Surroundings(
             events=self.events,
@@ -71,7 +73,7 @@ class World:
             safety=Safety(),
             ledger=Ledger(),
             make_storage=lambda disk, seed: WalStorage(disk, seed, features.segment_bytes),
-            make_machine=KvStateMachine,
+            make_machine=make_machine,
             watcher=self,
             turn_delay=features.turn_delay,
         )
@@ -86,6 +88,8 @@ class World:
             election_min_ns=features.election_min,
             election_max_ns=features.election_max,
             log_cache_bytes=features.cache_bytes,
+            max_append_bytes=features.append_bytes,
+            max_in_flight_bytes=features.in_flight_bytes,
             max_pending_writes=features.max_pending,
             max_pending_reads=features.max_pending,
             max_sessions=features.max_sessions,
@@ -115,7 +119,7 @@ class World:
 
     def _quality(self) -> Quality:
         features = self.script.features
-        return Quality(features.latency, features.jitter)
+        return Quality(features.latency, features.jitter, features.loss, features.duplicate, features.reorder)
 
     # --- what faults ask for --------------------------------------------------------------------------------
 
