@@ -30,8 +30,8 @@ from d_engine.format.errors import (
 from d_engine.testing.processes import free_ports
 
 COMMANDS = (
-    *("serve", "put", "get", "delete", "cas", "scan", "status", "members", "leader"),
-    *("transfer", "config", "bench", "demo", "sim"),
+    *("serve", "put", "get", "delete", "cas", "scan", "range", "txn", "status", "members", "leader"),
+    *("transfer", "config", "bench", "demo", "sim", "range", "txn"),
 )
 
 
@@ -79,6 +79,29 @@ def test_an_endpoint_that_is_none() -> None:
 def test_cas_needs_an_expectation() -> None:
     assert run("cas", "k", "v").exit_code == 2
     assert run("cas", "k", "v", "--absent", "--expected", "x").exit_code == 2
+
+
+def test_delete_takes_a_key_or_a_prefix() -> None:
+    assert run("delete").exit_code == 2
+    assert run("delete", "k", "--prefix", "p").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (b"", "no transaction"),
+        (b'{"then": [{"op": "put", "key": "a"}]}', "`value` - at `$.then[0]`"),
+        (b'{"then": [{"op": "swap", "key": "a"}]}', "'swap'"),
+        (b'{"else": []}', "`else`"),
+        (b'{"then": [{"op": "get", "key": {"base64": "*"}}]}', "no base64"),
+        (b'{"then": [{"op": "get", "key": {}}]}', "give bytes as"),
+        (b"\xff", "no transaction"),
+    ],
+)
+def test_what_is_no_transaction(text: bytes, complaint: str) -> None:
+    result = run("txn", input=text)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from d_engine.cli.config import config
 from d_engine.cli.data import cas, delete, get, put, scan
 from d_engine.cli.demo.command import demo
 from d_engine.cli.load import bench
+from d_engine.cli.many import range_, txn
 from d_engine.cli.members import members
 from d_engine.cli.serve import serve
 from d_engine.cli.simulate import sim
@@ -14,7 +15,7 @@ from d_engine.cli.snapshot import snapshot
 from d_engine.format.version import __version__
 
 _EPILOG = """\b
-Exit codes: 0 done; 1 a plain "no" (key absent, compare-and-swap mismatch);
+Exit codes: 0 done; 1 a plain "no" (key absent, a comparison that failed);
 2 bad usage; 3 nothing was applied, try again later; 4 outcome unknown;
 5 refused; 6 this machine or its configuration is at fault.
 """
@@ -40,6 +41,8 @@ for _command in (
     delete,
     cas,
     scan,
+    range_,
+    txn,
     status,
     members,
     leader,

@@ -10,7 +10,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 import click
 import msgspec
 
-from d_engine.client.api import Client
+from d_engine.client.api import Client, KeyValue
 from d_engine.client.remote import connect
 from d_engine.format.errors import (
     ConfigError,
@@ -53,6 +53,14 @@ timeout_option = click.option(
     default=5.0,
     show_default=True,
     help="Seconds to wait for an answer.",
+)
+
+consistency_option = click.option(
+    "--consistency",
+    type=click.Choice(["linearizable", "lease", "eventual"]),
+    default="linearizable",
+    show_default=True,
+    help="How fresh the answer must be.",
 )
 
 
@@ -112,6 +120,18 @@ def text_of(data: bytes) -> dict[str, str]:
     except UnicodeDecodeError:
         encoded = msgspec.to_builtins(data)
         return {"base64": str(encoded)}
+
+
+def document_of(entry: KeyValue) -> dict[str, object]:
+    """An entry for JSON."""
+    return {
+        "key": text_of(entry.key),
+        "value": text_of(entry.value),
+        "create_revision": entry.create_revision,
+        "mod_revision": entry.mod_revision,
+        "version": entry.version,
+        "lease": entry.lease,
+    }
 
 
 def value_or_stdin(value: str | None) -> bytes:

@@ -5,35 +5,17 @@ import click
 from d_engine.cli.common import (
     EXIT_NO,
     ask,
+    consistency_option,
+    document_of,
     endpoints_option,
     fails_clearly,
     output_option,
     print_document,
-    text_of,
     timeout_option,
     value_or_stdin,
     write_raw,
 )
-from d_engine.client.api import Consistency, KeyValue
-
-_consistency_option = click.option(
-    "--consistency",
-    type=click.Choice(["linearizable", "lease", "eventual"]),
-    default="linearizable",
-    show_default=True,
-    help="How fresh the answer must be.",
-)
-
-
-def _document(entry: KeyValue) -> dict[str, object]:
-    return {
-        "key": text_of(entry.key),
-        "value": text_of(entry.value),
-        "create_revision": entry.create_revision,
-        "mod_revision": entry.mod_revision,
-        "version": entry.version,
-        "lease": entry.lease,
-    }
+from d_engine.client.api import Consistency
 
 
 @click.command()
@@ -55,7 +37,7 @@ def put(key: str, value: str | None, endpoints: str, output: str, timeout: float
 
 @click.command()
 @click.argument("key")
-@_consistency_option
+@consistency_option
 @endpoints_option
 @output_option
 @timeout_option
@@ -64,7 +46,7 @@ def get(key: str, consistency: Consistency, endpoints: str, output: str, timeout
     """Print the value of KEY as it is. Exit code 1 if there is none."""
     entry = ask(endpoints, timeout, lambda client: client.get_entry(key, consistency=consistency))
     if output == "json":
-        print_document(None if entry is None else _document(entry))
+        print_document(None if entry is None else document_of(entry))
     elif entry is not None:
         write_raw(entry.value)
     if entry is None:
@@ -74,18 +56,33 @@ def get(key: str, consistency: Consistency, endpoints: str, output: str, timeout
 
 
 @click.command()
-@click.argument("key")
+@click.argument("key", required=False)
+@click.option("--prefix", help="Instead of KEY: delete all keys that begin with this.")
 @endpoints_option
 @output_option
 @timeout_option
 @fails_clearly
-def delete(key: str, endpoints: str, output: str, timeout: float) -> None:
-    """Delete KEY. Deleting a key that does not exist is a success."""
-    result = ask(endpoints, timeout, lambda client: client.delete(key))
+def delete(key: str | None, prefix: str | None, endpoints: str, output: str, timeout: float) -> None:
+    """Delete KEY, or all keys with a prefix at once. Deleting what does not exist is a success."""
+    if (key is None) == (prefix is None):
+        raise click.UsageError("give either KEY or --prefix")
+    if prefix is not None:
+        _delete_prefix(prefix, endpoints, output, timeout)
+        return
+    name = key or ""
+    result = ask(endpoints, timeout, lambda client: client.delete(name))
     if output == "json":
         print_document({"deleted": result.deleted, "revision": result.revision})
     else:
         click.echo(f"{'deleted' if result.deleted else 'did not exist'}, revision {result.revision}")
+
+
+def _delete_prefix(prefix: str, endpoints: str, output: str, timeout: float) -> None:
+    result = ask(endpoints, timeout, lambda client: client.delete_prefix(prefix))
+    if output == "json":
+        print_document({"deleted": result.deleted, "revision": result.revision})
+    else:
+        click.echo(f"{result.deleted} keys deleted, revision {result.revision}")
 
 
 @click.command()
@@ -122,7 +119,7 @@ def cas(
 @click.command()
 @click.argument("prefix", default="")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many entries.")
-@_consistency_option
+@consistency_option
 @endpoints_option
 @output_option
 @timeout_option
@@ -135,7 +132,7 @@ def scan(
         endpoints, timeout, lambda client: client.scan_prefix(prefix, limit=limit, consistency=consistency)
     )
     if output == "json":
-        items = [_document(item) for item in result.items]
+        items = [document_of(item) for item in result.items]
         print_document({"revision": result.revision, "items": items, "more": result.more})
         return
     for item in result.items:
