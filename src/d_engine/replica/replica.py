@@ -335,5 +335,7 @@ def _raft_settings(settings: ReplicaSettings) -> RaftSettings:
         heartbeat_ns=settings.heartbeat_ns,
         election_min_ns=settings.election_min_ns,
         election_max_ns=settings.election_max_ns,
+        max_append_bytes=settings.max_append_bytes,
+        max_in_flight_bytes=settings.max_in_flight_bytes,
         cache_bytes=settings.log_cache_bytes,
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from d_engine.format.configuration import Configuration
 from d_engine.format.ids import Incarnation, Nanoseconds, NodeId
+from d_engine.format.limits import BATCH_BYTES, MAX_IN_FLIGHT_BYTES
 
 MILLISECOND: Nanoseconds = 1_000_000
 SECOND: Nanoseconds = 1_000_000_000
@@ -41,6 +42,8 @@ class ReplicaSettings:
     election_min_ns: Nanoseconds = 500 * MILLISECOND
     election_max_ns: Nanoseconds = 1000 * MILLISECOND
     log_cache_bytes: int = 32 * 1024 * 1024
+    max_append_bytes: int = BATCH_BYTES
+    max_in_flight_bytes: int = MAX_IN_FLIGHT_BYTES
     max_pending_writes: int = 10_000
     max_pending_reads: int = 50_000
     auto_promote: bool = True

@@ -42,13 +42,15 @@ CLIENTS = ("client_cut", "client_crash", "client_lossy", "burst")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`lease` is the chance that lease reads are on, `reads` a factor on reads. With `snapshots`, they are taken all the
+    """`lease` is the chance that lease reads are on, `rough` that messages are lost, doubled and overtake each other all
+    the time, `reads` a factor on reads. With `snapshots`, they are taken all the
     time."""
 
     faults: tuple[str, ...]
     sizes: tuple[int, ...] = (1, 2, 3, 3, 3, 4, 5, 5)
     pauses_ms: tuple[float, ...] = (10.0, 50.0, 200.0)
     lease: float = 0.3
+    rough: float = 0.3
     reads: float = 1.0
     max_pending: int = 20
     snapshots: bool = False
@@ -96,6 +98,29 @@ PROFILES: dict[str, Profile] = {
         sizes=(1, 3, 3, 5),
         pauses_ms=(1.0, 2.0),
         max_pending=8,
+    ),
+    "replication": Profile(
+        (
+            "kill_leader",
+            "power_one",
+            "kill_one",
+            "isolate_leader",
+            "cut_one_way",
+            "flapping",
+            "slow_disk",
+            "hang_disk",
+            "slow_network",
+            "reordering",
+            "duplicating",
+            "lossy",
+            "reset_connection",
+            "transfer_and_crash",
+            "burst",
+        ),
+        sizes=(3, 3, 5, 5),
+        pauses_ms=(2.0, 5.0, 20.0),
+        lease=0.0,
+        rough=0.8,
     ),
     "snapshot": Profile(
         (

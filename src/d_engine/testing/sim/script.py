@@ -10,6 +10,7 @@ from random import Random
 import msgspec
 
 from d_engine.format.ids import Nanoseconds
+from d_engine.format.limits import BATCH_BYTES, MAX_IN_FLIGHT_BYTES
 from d_engine.replica.settings import SnapshotSettings
 from d_engine.testing.sim.clients import Workload
 from d_engine.testing.sim.events import MICROSECOND, MILLISECOND, SECOND
@@ -42,6 +43,11 @@ class Features:
     turn_delay: Nanoseconds = 0
     segment_bytes: int = 64 * 1024
     cache_bytes: int = 1024 * 1024
+    append_bytes: int = BATCH_BYTES
+    in_flight_bytes: int = MAX_IN_FLIGHT_BYTES
+    loss: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
     lease_reads: bool = False
     same_timers: bool = False
     drift: int = 0
@@ -50,7 +56,7 @@ class Features:
     heartbeat: Nanoseconds = 100 * MILLISECOND
     election_min: Nanoseconds = 500 * MILLISECOND
     election_max: Nanoseconds = 1000 * MILLISECOND
-    snapshots: SnapshotSettings = SnapshotSettings()
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +116,10 @@ def _features(rng: Random, profile: Profile) -> Features:
     latency = between(rng, 50 * MICROSECOND, 5 * MILLISECOND)
     lease = rng.random() < profile.lease
     drift = rng.choice((0, 0, 20_000, 50_000 if lease else 100_000))
+    append = rng.choice((BATCH_BYTES, 1, 500))
+    rough = 1.0 if rng.random() < profile.rough else 0.0
     return Features(
-        stream=rng.random() < 0.5,
+        stream=not rough and rng.random() < 0.6,
         encoded=rng.choice((0.02, 0.1, 0.3)),
         latency=25 * MILLISECOND if wide else latency,
         jitter=5 * MILLISECOND if wide else between(rng, 1, latency),
@@ -121,6 +129,11 @@ def _features(rng: Random, profile: Profile) -> Features:
         cache_bytes=rng.choice((0, 4 * 1024, 1024 * 1024)),
         lease_reads=lease,
         same_timers=rng.random() < 0.15,
+        append_bytes=append,
+        in_flight_bytes=append * rng.choice((1, 4, 100)),
+        loss=rough * rng.choice((0.0, 0.01, 0.1)),
+        duplicate=rough * rng.choice((0.0, 0.05, 0.5)),
+        reorder=rough * rng.choice((0.0, 0.05, 0.5)),
         drift=drift,
         max_sessions=rng.choice((10_000, 10_000, 3)),
         max_pending=rng.choice((10_000, 10_000, profile.max_pending)),
@@ -171,6 +184,6 @@ def _plan(rng: Random, profile: Profile, names: tuple[str, ...]) -> tuple[Planne
     while at < _HORIZON and len(planned) < 1000:
         at += int(rng.expovariate(1.0) * gap)
         name = rng.choice(names)
-        duration = between(rng, 5 * MILLISECOND, 6 * SECOND)
+        duration = between(rng, 10 * MILLISECOND, 10 * SECOND)
         planned.append(PlannedFault(at, name, duration, rng.getrandbits(48)))
     return tuple(planned)

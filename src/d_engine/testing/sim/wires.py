@@ -49,7 +49,7 @@ class Wires:
     def add(self, source: NodeId, to: NodeId, quality: Quality) -> None:
         """One more link."""
         self._links[source, to] = Link(quality)
-        self._good[source, to] = replace(quality)
+        self._good[source, to] = Quality(quality.latency, quality.jitter)
 
     def link(self, source: NodeId, to: NodeId) -> Link:
         """The link, to be made worse or better."""
@@ -134,7 +134,7 @@ class Wires:
         self.release(source, to)
 
     def heal(self) -> None:
-        """All links are as good as at the beginning."""
+        """All links are good."""
         for (source, to), link in self._links.items():
             link.cuts = link.clogs = 0
             link.quality = replace(self._good[source, to])
