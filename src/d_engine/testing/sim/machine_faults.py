@@ -149,11 +149,11 @@ def _power_in_disk_operation(world: "World", rng: Random) -> Undo:
 @fault("slow_disk")
 def _slow_disk(world: "World", rng: Random) -> Undo:
     node = world.nodes[rng.choice(world.ids)]
-    before = node.disk.timing.sync
-    node.disk.timing.sync = int(before * rng.choice((10, 100))) + 10 * MILLISECOND
+    usual = world.script.features.sync
+    node.disk.timing.sync = min(rng.choice((10, 100)) * usual + 10 * MILLISECOND, 2 * SECOND)
 
     def undo() -> None:
-        node.disk.timing.sync = world.script.features.sync
+        node.disk.timing.sync = usual
 
     return undo
 

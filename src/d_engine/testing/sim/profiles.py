@@ -42,8 +42,8 @@ CLIENTS = ("client_cut", "client_crash", "client_lossy", "burst")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`lease` is the chance that lease reads are on, `rough` that messages are lost, doubled and overtake each other all
-    the time, `reads` a factor on reads. With `snapshots`, they are taken all the
+    """`lease` is the chance that lease reads are on, `rough` that messages are lost, doubled and overtake each other
+    all the time, `reads` a factor on reads. With `snapshots`, they are taken all the
     time."""
 
     faults: tuple[str, ...]
