@@ -18,7 +18,9 @@ from d_engine.format.messages import (
     PeerMessage,
     ReadRequest,
     ReadResponse,
+    SnapshotChunk,
     SnapshotMeta,
+    SnapshotRequest,
     TimeoutNow,
     VoteRequest,
     VoteResponse,
@@ -64,6 +66,8 @@ MESSAGES: dict[str, PeerMessage] = {
     "forward": Forward((OPEN_SESSION,)),
     "change request": ChangeRequest(9, (MemberChange("add_learner", Member(3, "c:3")),)),
     "change response": ChangeResponse(9, "", ""),
+    "snapshot request": SnapshotRequest(6, 3, 0, 512 * 1024),
+    "snapshot chunk": SnapshotChunk(6, 3, 123, 208, b"digest", b"chunks"),
 }
 REQUESTS: dict[str, Request] = {
     "open session": OpenSession(1, 5000),

@@ -21,7 +21,9 @@ from d_engine.format.messages import (
     PeerMessage,
     ReadRequest,
     ReadResponse,
+    SnapshotChunk,
     SnapshotMeta,
+    SnapshotRequest,
     TimeoutNow,
     VoteRequest,
     VoteResponse,
@@ -137,6 +139,8 @@ messages: st.SearchStrategy[PeerMessage] = st.one_of(
         st.booleans(),
     ),
     st.builds(ChangeResponse, counts, texts, texts),
+    st.builds(SnapshotRequest, indexes, terms, counts, counts),
+    st.builds(SnapshotChunk, indexes, terms, counts, counts, payloads, payloads),
 )
 tuples_of_bytes = st.lists(payloads, max_size=4).map(tuple)
 requests: st.SearchStrategy[Request] = st.one_of(

@@ -12,8 +12,10 @@ from d_engine.format.state import HardState
 from d_engine.storage.identity import encode_identity
 from d_engine.storage.records import RecordType, decode_frame
 from d_engine.storage.segment import HEADER_BYTES, decode_segment_header
+from d_engine.storage.snapshot_format import Section
 from tests.storage.crash_disk import CrashDisk
 from tests.storage.logs import Log, configuration_entry, entry, meta
+from tests.storage.snapshots import Saving
 
 FOLDER = Path(__file__).parent / "golden"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "design" / "formats-storage.md"
@@ -98,6 +100,49 @@ def describe_segment() -> str:
     return "\n".join(text) + "\n"
 
 
+def snapshot_of_now() -> tuple[str, bytes]:
+    """Name and bytes of a snapshot with something in every section."""
+    disk = CrashDisk()
+    content = (
+        (Section.LOG_TIME, (6000).to_bytes(8, "little")),
+        (Section.SESSIONS, b"sessions"),
+        (Section.STATE, b"the state"),
+        (Section.STATE, b", more of it"),
+    )
+    file = Saving(disk, meta(5, 2), content).run()
+    (name,) = disk.files()
+    return name, bytes(disk.names[name].current) if file is not None else b""
+
+
+def describe_snapshot() -> str:
+    _, data = snapshot_of_now()
+    version, length = struct.unpack_from("<II", data, 8)
+    size, index, term, configuration = struct.unpack_from("<QQQI", data, 16)
+    fields = [
+        (8, 'magic "DENGSNP\\n"'),
+        (8, f"version {version}, length of the header {length}"),
+        (8, f"size of the file {size}"),
+        (16, f"index {index}, term {term}"),
+        (4, f"length of the configuration {configuration}"),
+        (configuration, "configuration, MessagePack"),
+        (32, f"SHA-256 of the chunks, then of bytes 0..{length - 36}"),
+        (4, f"CRC32C of bytes 0..{length - 4}"),
+    ]
+    text = list(lines(0, data, fields))
+    offset = length
+    while offset < size:
+        section, count = struct.unpack_from("<B3xI", data, offset)
+        text.append(f"# chunk of section {Section(section).name}")
+        fields = [
+            (8, f"section {section}, length of the data {count}"),
+            (4, "CRC32C of these 8 bytes and the data"),
+            (count, "data"),
+        ]
+        text += lines(offset, data[offset:], fields)
+        offset += 12 + count
+    return "\n".join(text) + "\n"
+
+
 def body_fields(kind: RecordType, body: bytes) -> list[Field]:
     if kind is RecordType.ENTRY:
         count, term, index, log_time = struct.unpack_from("<IQQQ", body, 4)
@@ -118,7 +163,12 @@ def body_fields(kind: RecordType, body: bytes) -> list[Field]:
 
 def write_anew() -> None:
     document = DOCUMENT.read_text()
-    for name, text in (("identity-1.txt", describe_identity()), ("segment-1.txt", describe_segment())):
+    texts = {
+        "identity-1.txt": describe_identity(),
+        "segment-1.txt": describe_segment(),
+        "snapshot-1.txt": describe_snapshot(),
+    }
+    for name, text in texts.items():
         document = document.replace((FOLDER / name).read_text(), text)
         (FOLDER / name).write_text(text)
     DOCUMENT.write_text(document)

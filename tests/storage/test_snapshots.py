@@ -1,9 +1,13 @@
 """Snapshot files: what is written, what is believed, what is kept."""
 
+import struct
+from dataclasses import replace
 from random import Random
 
+import msgspec
 import pytest
 
+from d_engine.format.configuration import encode_configuration
 from d_engine.format.errors import (
     CorruptionError,
     DiskError,
@@ -16,7 +20,6 @@ from d_engine.storage.snapshot_format import (
     MAX_CHUNK_BYTES,
     Digest,
     Section,
-    SnapshotHeader,
     decode_header,
     encode_chunks,
     header_bytes,
@@ -38,8 +41,7 @@ def forged(sections: list[tuple[int, bytes]], index: int = 3) -> CrashDisk:
             digest.update(part)
             body += part
     size = header_bytes(meta(index)) + len(body)
-    stands = meta(index)
-    header = SnapshotHeader(size, index, 1, stands.configuration, digest.finish(stands, size))
+    header = digest.header(meta(index), size)
     disk = CrashDisk()
     disk.names["x"] = File(bytearray(header.encode() + body))
     return disk
@@ -94,6 +96,30 @@ def test_every_missing_byte_counts() -> None:
     disk.names[name] = File(bytearray(data + b"\0"))
     with pytest.raises(CorruptionError):
         verify(disk, name)
+
+
+def test_a_configuration_that_another_release_encoded_is_kept_as_it_is() -> None:
+    """Fields with defaults that come later make it longer; the file is none the worse for their absence."""
+    disk = CrashDisk()
+    data = whole(disk, save(disk, 7).name)
+    header = decode_header("x", data)
+    shorter = msgspec.msgpack.encode(
+        list(msgspec.msgpack.decode(encode_configuration(header.configuration)))[:-1]
+    )
+    gone = len(encode_configuration(header.configuration)) - len(shorter)
+    assert gone
+    fields = struct.unpack_from("<8sIIQQQI", header.unsigned)
+    unsigned = struct.pack(
+        "<8sIIQQQI", *fields[:2], fields[2] - gone, fields[3] - gone, *fields[4:6], len(shorter)
+    )
+    digest = Digest()
+    digest.update(data[header.length :])
+    old = replace(header, unsigned=unsigned + shorter, digest=digest.finish(unsigned + shorter))
+    disk.names["x"] = File(bytearray(old.encode() + data[header.length :]))
+    file = verify(disk, "x")
+    assert file.meta == meta(7)
+    assert state_of(file) == b"the state"
+    assert file.read(0, 1) == whole(disk, "x")[: file.header.length]
 
 
 def test_an_unknown_version_is_refused_by_name() -> None:

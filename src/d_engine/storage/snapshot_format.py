@@ -67,13 +67,15 @@ SECTIONS = {section.value: section for section in Section}
 
 @dataclass(frozen=True, slots=True)
 class SnapshotHeader:
-    """What a file says of itself. `digest` names its content: two files with the same one are the same."""
+    """What a file says of itself. `digest` names its content: two files with the same one are the same. `unsigned` is
+    the header up to there as it stands in the file, which another release may have encoded otherwise."""
 
     size: int
     index: LogIndex
     term: Term
     configuration: Configuration
     digest: bytes
+    unsigned: bytes
 
     @property
     def meta(self) -> SnapshotMeta:
@@ -83,11 +85,11 @@ class SnapshotHeader:
     @property
     def length(self) -> int:
         """Bytes of the header: the first chunk follows."""
-        return header_bytes(self.meta)
+        return len(self.unsigned) + _TRAILER_BYTES
 
     def encode(self) -> bytes:
         """The header."""
-        part = encode_unsigned(self.meta, self.size) + self.digest
+        part = self.unsigned + self.digest
         return part + _CRC.pack(crc32c.crc32c(part))
 
 
@@ -123,7 +125,9 @@ def decode_header(name: str, data: bytes | memoryview) -> SnapshotHeader:
         configuration = decode_configuration(data[_FIXED.size : _FIXED.size + configuration_bytes])
     except MalformedError as error:
         raise CorruptionError(f"{name}, offset {_FIXED.size}: {error}") from error
-    return SnapshotHeader(size, index, term, configuration, bytes(data[crc_at - DIGEST_BYTES : crc_at]))
+    digest_at = crc_at - DIGEST_BYTES
+    digest, unsigned = bytes(data[digest_at:crc_at]), bytes(data[:digest_at])
+    return SnapshotHeader(size, index, term, configuration, digest, unsigned)
 
 
 def header_length(data: bytes | memoryview) -> int | None:
@@ -196,7 +200,14 @@ class Digest:
         self._hash = hashlib.sha256()
         self.update = self._hash.update
 
-    def finish(self, meta: SnapshotMeta, size: int) -> bytes:
-        """Behind the last chunk."""
-        self._hash.update(encode_unsigned(meta, size))
+    def finish(self, unsigned: bytes) -> bytes:
+        """Behind the last chunk; of the header, what comes before the digest."""
+        self._hash.update(unsigned)
         return self._hash.digest()
+
+    def header(self, meta: SnapshotMeta, size: int) -> SnapshotHeader:
+        """The header of a new file of these chunks."""
+        unsigned = encode_unsigned(meta, size)
+        return SnapshotHeader(
+            size, meta.index, meta.term, meta.configuration, self.finish(unsigned), unsigned
+        )

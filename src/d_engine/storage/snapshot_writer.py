@@ -33,7 +33,7 @@ from d_engine.storage.disk import (
     SyncFile,
     WriteFile,
 )
-from d_engine.storage.snapshot_format import Digest, Section, SnapshotHeader, encode_chunks, header_bytes
+from d_engine.storage.snapshot_format import Digest, Section, encode_chunks, header_bytes
 from d_engine.storage.snapshots import SnapshotFile, Verification, snapshot_name
 
 SYNC_BYTES = 4 * 1024 * 1024
@@ -168,10 +168,7 @@ class SnapshotWriter:
             self._flush()
         elif not self._headed:
             self._headed = True
-            digest = self._digest.finish(self.meta, self.size)
-            header = SnapshotHeader(
-                self.size, self.meta.index, self.meta.term, self.meta.configuration, digest
-            )
+            header = self._digest.header(self.meta, self.size)
             self._file.perform(WriteFile(self._file.name, 0, (header.encode(),)), SyncFile(self._file.name))
         else:
             self._file.check(budget)

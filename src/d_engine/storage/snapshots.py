@@ -75,7 +75,7 @@ class Verification:
 
     def _finish(self) -> "SnapshotFile":
         header = self.header
-        if self._digest.finish(header.meta, header.size) != header.digest:
+        if self._digest.finish(header.unsigned) != header.digest:
             raise CorruptionError(f"{self.name}: the file's digest does not match its bytes")
         for section in Section:
             if section not in self._begins:
