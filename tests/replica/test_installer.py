@@ -241,6 +241,19 @@ def test_a_sender_does_not_serve_what_is_damaged() -> None:
     assert sender.failure is None
 
 
+@pytest.mark.parametrize(("offset", "length"), [(7, 100), (200, 0), (1 << 60, 1), (0, 0)])
+def test_a_strange_request_costs_no_snapshot(offset: int, length: int) -> None:
+    cluster = left_behind()
+    files = cluster[1].replica.executor.snapshots.files
+    kept = list(files.kept)
+    header = kept[0].header
+    cluster[1].replica.receive(2, SnapshotRequest(header.index, header.term, offset, length))
+    cluster.run(100)
+    answer = next(message for message in cluster.log if isinstance(message, SnapshotChunk))
+    assert answer.digest == (header.digest if offset < header.size else b"")
+    assert (files.kept, files.refused) == (kept, [])
+
+
 def test_the_rate_is_limited() -> None:
     cluster = left_behind()
     slow = replace(NEVER, receive_bytes_per_second=100_000)

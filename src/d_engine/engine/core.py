@@ -5,6 +5,7 @@ error before anything else has happened; taken down in the opposite order.
 """
 
 import asyncio
+import logging
 
 from d_engine.engine.backend import NodeBackend
 from d_engine.engine.config import EngineConfig
@@ -31,6 +32,8 @@ from d_engine.storage.disk import Disk
 from d_engine.storage.identity import load_identity
 from d_engine.storage.memory import MemoryDisk
 from d_engine.storage.snapshots import SnapshotFiles
+
+_log = logging.getLogger(__name__)
 
 
 class NodeCore:
@@ -60,6 +63,7 @@ class NodeCore:
         except BaseException:
             self._disk.close(0)
             raise
+        log_recovery(self.replica)
         self.backend = NodeBackend(self.replica)
         self._listener = Listener(
             identity,
@@ -133,6 +137,17 @@ class NodeCore:
 
     def _serve_client(self, connection: Connection, hello: Hello) -> Handler:
         return ClientHandler(connection, self.backend)
+
+
+def log_recovery(replica: Replica) -> None:
+    """What the node starts with."""
+    raft, files = replica.raft, replica.executor.snapshots.files
+    for complaint in files.refused:
+        _log.error("a snapshot is refused: %s", complaint)
+    if files.newest is not None:
+        header = files.newest.header
+        _log.info("restored the snapshot of log index %d, %d bytes", header.index, header.size)
+    _log.info("the log holds entries %d to %d", raft.first_index, raft.last_index)
 
 
 def replica_settings(config: EngineConfig, incarnation: Incarnation) -> ReplicaSettings:

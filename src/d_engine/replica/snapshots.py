@@ -28,6 +28,7 @@ from d_engine.replica.applier import Applier
 from d_engine.replica.installer import Installer
 from d_engine.replica.ports import Network
 from d_engine.replica.retention import Retention
+from d_engine.replica.scrubber import Scrubber
 from d_engine.replica.settings import ReplicaSettings
 from d_engine.replica.snapshotter import Snapshotter
 from d_engine.storage.api import LogStorage
@@ -51,6 +52,7 @@ class Snapshots:
         self.files = files
         self.taking = Snapshotter(settings.snapshots, raft, applier, files, wake)
         self.receiving = Installer(settings.snapshots, settings.election_max_ns, files, network, wake)
+        self._scrubber = Scrubber(settings.snapshots, files)
         self.taken = 0
         self.installed = 0
         self.replaced: Callable[[LogIndex, Configuration], None] = _nobody
@@ -87,7 +89,7 @@ class Snapshots:
     @property
     def deadline(self) -> Nanoseconds | None:
         """When a turn is needed though nothing has happened."""
-        deadlines = (self.taking.deadline, self.receiving.deadline)
+        deadlines = (self.taking.deadline, self.receiving.deadline, self._scrubber.deadline)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def receive(self, sender: NodeId, message: SnapshotRequest | SnapshotChunk, now: Nanoseconds) -> None:
@@ -106,6 +108,9 @@ class Snapshots:
         if received is not None:
             self._install(received, now)
             more = True
+        if self._scrubber.run(now):
+            # It was good once. Another one is made, of what is known to be good.
+            self.taking.ask(lambda header, error: None)
         goes_on, taken = self.taking.run(now)
         if taken is not None:
             self.taken += 1
@@ -122,13 +127,12 @@ class Snapshots:
         file = self.files.find(index, term)
         size, digest, data = 0, b"", b""
         if file is not None and offset < file.header.size:
+            size, digest = file.header.size, file.header.digest
             try:
-                data = file.read(offset, min(request.length, self._part_bytes))
-                size, digest = file.header.size, file.header.digest
-            except (CorruptionError, UnknownFormatError) as error:
-                # It was good once. Another one is made, of what is known to be good.
-                self.files.refuse(file, error)
-                self.taking.ask(lambda header, error: None)
+                data = file.read(offset, max(1, min(request.length, self._part_bytes)))
+            except (CorruptionError, UnknownFormatError):
+                # The digest tells the peer if what it has is of another file.
+                self._scrubber.doubt(file)
                 self._wake()
         self._network.send(sender, Channel.DATA, SnapshotChunk(index, term, offset, size, digest, data))
 
