@@ -47,6 +47,28 @@ def test_lost_append_is_noticed_by_an_echo() -> None:
     assert [(m.prev_index, len(m.entries)) for _, m in again if isinstance(m, AppendRequest)] == [(2, 1)]
 
 
+def test_full_window_of_lost_appends_behind_a_compaction_ends_in_a_snapshot() -> None:
+    """Section 3, flow control. The window lets nothing through, so only the echo can find out."""
+    settings = RaftSettings(1, 101, max_append_bytes=1, max_in_flight_messages=1)
+    node = LoneNode((1,), settings=settings)
+    node.lead()
+    node.accept(2)
+    node.accept(3)
+    for _ in range(3):
+        node.raft.propose([b"x"], 1, 0, node.now)
+        node.turn()
+        node.accept(3)
+    node.raft.applied(node.raft.commit_index, node.now)
+    meta = node.raft.snapshot_meta(node.raft.commit_index)
+    assert meta is not None
+    node.raft.snapshot_taken(meta)
+    node.raft.compacted(meta.index)
+    node.wait(100)
+
+    asked = node.receive(2, HeartbeatResponse(2, 1))
+    assert [to for to, message in asked if isinstance(message, InstallSnapshot)] == [2]
+
+
 def test_nothing_committed_is_ever_cut_off() -> None:
     """Section 3: the core stops rather than cut off a committed entry (I8, I13)."""
     node = LoneNode((1, 1, 1))

@@ -95,7 +95,8 @@ class Replication:
         prev_index = progress.next_index - 1
         prev_term = self._state.log.term_at(prev_index)
         if prev_term is None or not self._can_send_from(progress.next_index):
-            progress.probe_sent = False
+            # Gone from the log meanwhile. A window that is full of what got lost would never find out by itself.
+            self._send_snapshot(peer, progress, now)
             return
         progress.sent_at = now
         commit_index = self._state.told_commit
