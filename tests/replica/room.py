@@ -132,6 +132,11 @@ class Seat:
         self.call_soon(self.stop)
 
 
+def _is_born(leader: "Seat | None") -> bool:
+    """Somebody leads, and has bound every member to its data directory."""
+    return leader is not None and all(member.incarnation for member in leader.alive.configuration.members)
+
+
 class Room:
     """Nodes 1..n are born as voters; others `join`."""
 
@@ -145,11 +150,7 @@ class Room:
         self._numbers = 0
         for seat in self.seats.values():
             seat.start()
-        self.until(lambda: self.leads() is not None and self._is_bound(voters))
-
-    def _is_bound(self, voters: int) -> bool:
-        configuration = self.leader.alive.configuration
-        return all(member.incarnation for member in configuration.members)
+        self.until(lambda: _is_born(self.leads()))
 
     def newcomer(self, node: NodeId) -> Seat:
         """A node on an empty disk that knows nobody."""
