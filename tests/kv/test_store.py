@@ -155,3 +155,19 @@ def test_readers_on_other_threads_see_whole_entries_and_no_step_back() -> None:
             thread.join()
     assert problems == []
     assert min(reads) > 0
+
+
+def test_a_view_is_let_go_a_little_at_a_time() -> None:
+    store = Store()
+    for number in range(5000):
+        store.put(b"%d" % number, b"before")
+    view = store.view()
+    for number in range(5000):
+        store.put(b"%d" % number, b"after")
+    steps = sum(1 for _ in view.release())
+    assert steps > 1000
+    assert store.count == 5000
+    entry = store.get(b"7")
+    assert entry is not None
+    assert entry.value == b"after"
+    assert len(list(store.scan())) == 5000

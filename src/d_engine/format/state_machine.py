@@ -6,7 +6,7 @@ replicas could hold differently at the same index. Its time is `ApplyContext.log
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from d_engine.format.ids import LogIndex, Nanoseconds, Term
 
@@ -46,3 +46,11 @@ class StateMachine(Protocol):
     def restore(self, source: Iterator[bytes]) -> None: ...
 
     def digest(self) -> bytes: ...
+
+
+@runtime_checkable
+class ReleasableView(Protocol):
+    """What a view may offer that is too large to be let go at once: each step lets go of a little, in well under a
+    millisecond. Afterwards the view is of no use."""
+
+    def release(self) -> Iterator[None]: ...

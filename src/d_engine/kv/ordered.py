@@ -36,6 +36,12 @@ class FrozenKeys:
         """All keys that are not smaller than `start`, in order."""
         return _walk(self._chunks, self._starts, start)
 
+    def release(self) -> Iterator[None]:
+        """Let go of one chunk after the other."""
+        while self._chunks:
+            self._chunks.pop()
+            yield
+
 
 class OrderedKeys:
     """The keys in order, now. The caller knows which exist: it adds none twice and discards none that is absent."""

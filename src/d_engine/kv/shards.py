@@ -13,6 +13,7 @@ because there is no iteration here: order comes from `d_engine.kv.ordered`.
 """
 
 import sys
+from collections.abc import Iterator
 
 from d_engine.kv.key_value import KeyValue
 
@@ -33,6 +34,12 @@ class FrozenShards:
     def get(self, key: bytes) -> KeyValue | None:
         """The entry of the key, if it existed."""
         return self._dicts[hash(key) >> _SHIFT].get(key)
+
+    def release(self) -> Iterator[None]:
+        """Let go of one shard after the other: of all at once, a million entries take a tenth of a second."""
+        while self._dicts:
+            self._dicts.pop()
+            yield
 
 
 class Shards:

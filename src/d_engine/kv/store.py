@@ -21,7 +21,7 @@ from typing import Protocol
 from d_engine.format.errors import InvariantViolation
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.ordered import FrozenKeys, OrderedKeys
-from d_engine.kv.shards import Shards
+from d_engine.kv.shards import FrozenShards, Shards
 
 
 class _Keys(Protocol):
@@ -31,11 +31,12 @@ class _Keys(Protocol):
 class StoreView:
     """The store as it was when `Store.view` was called. It never changes, and any thread may read it."""
 
-    __slots__ = ("_keys", "get", "revision")
+    __slots__ = ("_keys", "_shards", "get", "revision")
 
-    def __init__(self, revision: int, get: Callable[[bytes], KeyValue | None], keys: FrozenKeys) -> None:
+    def __init__(self, revision: int, shards: FrozenShards, keys: FrozenKeys) -> None:
         self.revision = revision
-        self.get = get
+        self.get: Callable[[bytes], KeyValue | None] = shards.get
+        self._shards = shards
         self._keys = keys
 
     @property
@@ -46,6 +47,11 @@ class StoreView:
     def scan(self, prefix: bytes = b"", after: bytes | None = None) -> Iterator[KeyValue]:
         """The entries whose keys begin with `prefix` and, if `after` is given, are greater than it, in key order."""
         return _scan(self.get, self._keys, prefix, after)
+
+    def release(self) -> Iterator[None]:
+        """Let go of everything, a little at each step (see `d_engine.format.state_machine.ReleasableView`)."""
+        yield from self._shards.release()
+        yield from self._keys.release()
 
 
 class Store:
@@ -147,7 +153,7 @@ class Store:
 
     def view(self) -> StoreView:
         """Freeze. Costs microseconds; later, each shard that is written to is copied once."""
-        return StoreView(self.revision, self._shards.freeze().get, self._keys.freeze())
+        return StoreView(self.revision, self._shards.freeze(), self._keys.freeze())
 
     def replace(self, revision: int, entries: Sequence[KeyValue]) -> None:
         """Become the store that holds these entries, in key order, at this revision."""

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from d_engine.format.errors import DEngineError, DiskError, SnapshotError
 from d_engine.format.ids import Nanoseconds
+from d_engine.format.state_machine import ReleasableView
 from d_engine.raft.core import Raft
 from d_engine.replica.applier import LOG_TIME, Applier
 from d_engine.replica.session_codec import encode_sessions
@@ -28,6 +29,11 @@ from d_engine.storage.snapshots import SAVING_NAME, SnapshotFile, SnapshotFiles
 SnapshotDone: TypeAlias = Callable[[SnapshotHeader | None, DEngineError | None], None]
 RETRY_AFTER: Nanoseconds = 60 * SECOND
 """After an attempt that failed, for want of room above all."""
+_STEPS_PER_SLICE = 8
+"""Of letting go of a view."""
+_Piece: TypeAlias = tuple[Section, bytes] | None
+"""None ends the slice."""
+_END: _Piece = (Section.STATE, b"")
 
 
 class Snapshotter:
@@ -51,7 +57,7 @@ class Snapshotter:
         self._waiting: list[SnapshotDone] = []
         self._served: list[SnapshotDone] = []
         self._writer: SnapshotWriter | None = None
-        self._pieces: Iterator[tuple[Section, bytes]] = iter(())
+        self._pieces: Iterator[_Piece] = iter(())
         self._outcome: tuple[SnapshotFile | None, DEngineError | None] | None = None
         self._frozen_bytes = 0
         self._not_before: Nanoseconds = 0
@@ -83,12 +89,13 @@ class Snapshotter:
         self._resume_at = now + self._settings.pause_ns
         left = self._settings.slice_bytes
         while left > 0:
-            section, piece = next(self._pieces, (None, b""))
-            if section is None:
+            piece = next(self._pieces, _END)
+            if piece is _END:
                 writer.finish(self._settings.slice_bytes)
+            if piece is _END or piece is None:
                 break
-            writer.add(section, piece)
-            left -= max(len(piece), 1)
+            writer.add(*piece)
+            left -= max(len(piece[1]), 1)
         return not self._settings.pause_ns and writer.ready, None
 
     def restart(self) -> None:
@@ -131,12 +138,12 @@ class Snapshotter:
         self._pieces = self._freeze()
         self._writer = SnapshotWriter(self._files.disk, SAVING_NAME, meta, self._wake, self._written)
 
-    def _freeze(self) -> Iterator[tuple[Section, bytes]]:
+    def _freeze(self) -> Iterator[_Piece]:
         applier = self._applier
         machine, log_time = applier.state_machine, LOG_TIME.pack(applier.log_time)
         sessions, view = applier.sessions.freeze(), machine.view()
 
-        def pieces() -> Iterator[tuple[Section, bytes]]:
+        def pieces() -> Iterator[_Piece]:
             yield Section.LOG_TIME, log_time
             for piece in encode_sessions(sessions):
                 yield Section.SESSIONS, piece
@@ -146,6 +153,10 @@ class Snapshotter:
                 yield Section.STATE, piece
             if empty:
                 yield Section.STATE, b""
+            if isinstance(view, ReleasableView):
+                for step, _ in enumerate(view.release()):
+                    if step % _STEPS_PER_SLICE == 0:
+                        yield None
 
         return pieces()
 

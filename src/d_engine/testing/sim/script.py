@@ -150,7 +150,7 @@ def _snapshots(rng: Random) -> SnapshotSettings:
         slice_bytes=rng.choice((1, 1000, 64 * 1024)),
         pause_ns=rng.choice((0, MILLISECOND)),
         part_bytes=rng.choice((4000, 20_000, 512 * 1024)),
-        receive_bytes_per_second=rng.choice((0, 0, 20_000)),
+        receive_bytes_per_second=rng.choice((0, 0, 200_000)),
     )
 
 
