@@ -17,6 +17,8 @@ _MAX_EVENTS = 400_000
 RESTART_TIME: Nanoseconds = 2500 * MILLISECOND
 """By then every node has been started and connected again."""
 ELECTIONS = 10
+CATCH_UP_TIME: Nanoseconds = 60 * SECOND
+"""Generous: windows may be drawn so small that a follower gets one entry a round trip."""
 _QUIET_TIME: Nanoseconds = 3 * SECOND
 
 
@@ -33,6 +35,8 @@ def demand_recovery(world: World) -> None:
     timeout = world.script.workload.timeout_ms * MILLISECOND + 2 * SECOND
     if not _run_until(world, lambda: not world.fleet.busy, timeout, started):
         raise InvariantBroken("I12", f"{world.fleet.busy} operations never ended: {_describe(world)}")
+    if not _run_until(world, lambda: _are_level(world), CATCH_UP_TIME, started):
+        raise InvariantBroken("I12", f"somebody does not catch up: {_describe(world)}")
     _demand_service(world, started)
     _demand_quiet(world, started)
     _demand_agreement(world)
@@ -113,6 +117,12 @@ def _followed_leader(world: World) -> int | None:
         if raft.leader == node.id and not raft.ready:
             return None
     return max(leaders) if len(leaders) == 2 else None
+
+
+def _are_level(world: World) -> bool:
+    """Everybody has applied the same."""
+    replicas = [node.process.replica for node in _present(world) if node.process is not None]
+    return len({replica.applier.applied_index for replica in replicas}) == 1
 
 
 def _terms(world: World) -> list[int]:
