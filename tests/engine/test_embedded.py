@@ -225,3 +225,58 @@ async def test_leader_changes_and_members_can_be_followed(data: Path) -> None:
         await engine.client.put("k", "v")
         assert engine.metrics()["commands_applied"] == 1
         assert engine.metrics()["elections_won"] == 1
+
+
+async def test_loops_that_went_away_are_forgotten(data: Path) -> None:
+    async with EmbeddedEngine(data) as engine:
+
+        async def write() -> None:
+            await engine.client.put("k", "v")
+
+        for _ in range(20):
+            await asyncio.to_thread(asyncio.run, write())
+        assert len(engine.node.thread._on_end) <= 6
+
+
+async def test_a_start_that_was_cancelled_leaves_the_directory_free(data: Path) -> None:
+    engine = EmbeddedEngine(data)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await engine.start()
+    await engine.stop()
+    for _ in range(500):
+        if not any(thread.name == "d-engine-1" for thread in threading.enumerate()):
+            break
+        await asyncio.sleep(0.01)
+    async with EmbeddedEngine(data) as another:
+        await another.client.put("k", "v")
+
+
+async def test_an_engine_that_dies_of_a_bug_says_of_which(data: Path) -> None:
+    def bug() -> None:
+        raise ZeroDivisionError("the test says so")
+
+    engine = EmbeddedEngine(data)
+    await engine.start()
+    await engine.wait_ready()
+    engine.node.thread.loop.call_soon_threadsafe(bug)
+    for _ in range(500):
+        if engine.failed is not None:
+            break
+        await asyncio.sleep(0.01)
+    assert isinstance(engine.failed, ZeroDivisionError)
+    with pytest.raises(EngineStoppedError, match="the test says so"):
+        await engine.client.put("k", "v")
+    await engine.stop()
+
+
+async def test_a_change_that_was_under_way_at_the_end_is_of_unknown_outcome(data: Path) -> None:
+    engine = EmbeddedEngine(data)
+    await engine.start()
+    await engine.wait_ready()
+    change = asyncio.ensure_future(engine.client.add_learner(7, "127.0.0.1:17907"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await engine.stop()
+    outcome = (await asyncio.gather(change, return_exceptions=True))[0]
+    assert outcome is None or isinstance(outcome, OutcomeUnknownError)

@@ -108,3 +108,26 @@ def test_when_the_node_stops_everybody_hears_it_once() -> None:
     queue.fail(EngineStoppedError())
     assert [type(answer) for answer in asked.answers] == [EngineStoppedError, EngineStoppedError]
     assert queue.waiting == 0
+
+
+def test_reads_that_gave_up_do_not_stay_in_memory() -> None:
+    queue, asked = ReadQueue(), Asked()
+    for batch in range(1, 1001):
+        queue.join(asked.read(deadline=batch))
+        queue.assign(batch)
+        queue.await_revision(asked.read(deadline=batch, min_revision=10**9))
+        queue.expire(batch, nobody)
+    assert queue.waiting == 0
+    assert len(queue._revisions) + len(queue._confirming) + len(queue._deadlines) < 500
+
+
+def test_a_patient_read_does_not_keep_finished_ones_in_memory() -> None:
+    queue, patient, asked = ReadQueue(), Asked(), Asked()
+    queue.await_revision(patient.read(deadline=1, min_revision=10**9))
+    for batch in range(1, 1001):
+        queue.join(asked.read(deadline=100 + batch))
+        queue.assign(batch)
+        queue.confirmed(batch, 0)
+        queue.applied(0, 0)
+    assert not patient.answers
+    assert len(queue._deadlines) < 200

@@ -99,3 +99,13 @@ def test_failing_the_unrouted_spares_those_on_their_way() -> None:
     queue.fail_unrouted(EngineStoppedError())
     assert not sent.outcomes
     assert len(unsent.outcomes) == 1
+
+
+def test_a_patient_group_does_not_keep_finished_ones_in_memory() -> None:
+    queue, patient, asked = WriteQueue(), Asked(), Asked()
+    queue.add(patient.group(0, deadline=1))
+    for number in range(1, 1001):
+        queue.add(asked.group(number, deadline=100 + number))
+        queue.resolve((7, number), RESULT)
+    assert not patient.outcomes
+    assert len(queue._deadlines) < 200

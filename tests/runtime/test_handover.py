@@ -105,7 +105,7 @@ def test_a_cancelled_request_gets_no_answer(engine: EngineThread) -> None:
         assert desk.unanswered == 0
         waiting = desk.submit(3)
         desk.close()
-        with pytest.raises(EngineStoppedError):
+        with pytest.raises(OutcomeUnknownError):
             await waiting
 
     asyncio.run(caller())

@@ -54,6 +54,10 @@ _STEP = msgspec.json.Decoder(_Step)
 _Arguments = TypeVar("_Arguments")
 
 
+QUESTIONS = frozenset(("status", "members", "leader"))
+"""Operations that change nothing."""
+
+
 class NodeBackend:
     """One node's answers."""
 

@@ -100,10 +100,11 @@ class NodeCore:
         replica.change((change,), False, int(seconds * SECOND), done)
         await asyncio.wait([over], timeout=seconds)
 
-    def close(self, seconds: float) -> None:
-        """Stop taking part. Whoever waits is answered; a hung disk delays this no longer than `seconds`."""
+    def close(self, seconds: float, cause: BaseException | None = None) -> None:
+        """Stop taking part, because of `cause` if not by request. Whoever waits is answered; a hung disk delays this no
+        longer than `seconds`."""
         self._host.stop()
-        self.replica.fail(EngineStoppedError())
+        self.replica.fail(EngineStoppedError(cause=cause))
         self._listener.close()
         self._network.close()
         self._disk.close(seconds)

@@ -164,7 +164,7 @@ class EmbeddedClient(BaseClient):
             binding = self._bindings.get(loop)
             if binding is None:
                 for gone in [other for other in self._bindings if other.is_closed()]:
-                    del self._bindings[gone]
+                    self._bindings.pop(gone).transport.abandon()
                 binding = self._bindings[loop] = _Binding(self._node, loop)
             self._last = binding
             return binding

@@ -121,7 +121,11 @@ class Node:
     async def open(self) -> None:
         """Open the data directory, recover, bind the address. Raises what went wrong; nothing is left open then."""
         self.thread.start(self._main)
-        await asyncio.wrap_future(self._opened)
+        try:
+            await asyncio.shield(asyncio.wrap_future(self._opened))
+        except asyncio.CancelledError:
+            self.thread.stop()
+            raise
 
     async def run(self) -> None:
         """Take part until `stop`. A node that knows of no cluster yet asks to be added first. Returns after `stop`;
@@ -186,7 +190,9 @@ class Node:
         finally:
             self._core = None
             self._leader.publish(None)
-            core.close(self._stop_seconds)
+            if self.thread.failure is not None:
+                self.failure.publish(self.thread.failure)
+            core.close(self._stop_seconds, self.thread.failure)
             self._stopping.publish(True)
 
     async def _take_part(self) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from d_engine.client.reader import AnswersDone
 from d_engine.client.writer import OutcomeDone
-from d_engine.engine.backend import NodeBackend
+from d_engine.engine.backend import QUESTIONS, NodeBackend
 from d_engine.format.errors import DEngineError
 from d_engine.replica.outcome import GroupOutcome
 from d_engine.runtime.handover import Desk, Ticket
@@ -97,6 +97,11 @@ class Transport:
         for desk in (self._groups, self._queries, self._manages):
             desk.close()
 
+    def abandon(self) -> None:
+        """The caller's loop is closed. On any thread."""
+        for desk in (self._groups, self._queries, self._manages):
+            desk.abandon()
+
     # --- on the engine's thread ---
 
     def _propose(self, ticket: Ticket[_Group, GroupOutcome]) -> None:
@@ -130,6 +135,7 @@ class Transport:
 
         request = ticket.request
         timeout = int(request.timeout * _NANOSECONDS)
+        ticket.in_doubt = request.operation not in QUESTIONS
         self._backend.manage(request.operation, request.arguments, timeout, ready)
 
 

@@ -107,7 +107,7 @@ class Changer:
         try:
             if len(changes) == 1 and changes[0].kind == TRANSFER:
                 self._raft.transfer(changes[0].member.id, now)
-                self.changes.transferring(done, deadline)
+                self.changes.transferring(changes[0].member.id, done, deadline)
             else:
                 self._propose(changes, force, now, deadline, done)
         except DEngineError as error:
@@ -181,14 +181,11 @@ class Changer:
 
     def watch_transfer(self) -> None:
         """Once a turn: has the transfer that somebody waits for ended?"""
-        if self._raft.role is not Role.LEADER:
-            self.changes.transferred(None)
-        elif not self._raft.transferee:
-            self.changes.transferred(
-                MembershipError(
-                    "the transfer was given up: the other node did not take over in time; nothing changed"
-                )
-            )
+        if self._raft.role is Role.LEADER:
+            if not self._raft.transferee:
+                self.changes.transfer_given_up()
+        elif self._raft.leader:
+            self.changes.led_by(self._raft.leader)
 
     def hand_over(self, now: Nanoseconds) -> None:
         """Give leadership to the member that is furthest, if there is one: this node cannot serve writes."""

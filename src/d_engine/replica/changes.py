@@ -9,8 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from d_engine.format.errors import DEngineError, OutcomeUnknownError, OutcomeUnknownTimeoutError
-from d_engine.format.ids import LogIndex, Nanoseconds
+from d_engine.format.errors import (
+    DEngineError,
+    MembershipError,
+    OutcomeUnknownError,
+    OutcomeUnknownTimeoutError,
+)
+from d_engine.format.ids import LogIndex, Nanoseconds, NodeId
 
 ChangeDone: TypeAlias = Callable[[DEngineError | None], None]
 
@@ -27,7 +32,7 @@ class ChangeQueue:
     def __init__(self) -> None:
         self._requests: dict[int, _Waiting] = {}
         self._committing: list[tuple[LogIndex, _Waiting]] = []
-        self._transfers: list[_Waiting] = []
+        self._transfers: list[tuple[NodeId, _Waiting]] = []
         self._number = 0
 
     def sent(self, done: ChangeDone, deadline: Nanoseconds) -> int:
@@ -62,15 +67,23 @@ class ChangeQueue:
         for _, waiting in ended:
             waiting.done(error)
 
-    def transferring(self, done: ChangeDone, deadline: Nanoseconds) -> None:
-        """This leader has begun to hand over."""
-        self._transfers.append(_Waiting(done, deadline))
+    def transferring(self, to: NodeId, done: ChangeDone, deadline: Nanoseconds) -> None:
+        """This leader has begun to hand over to that node."""
+        self._transfers.append((to, _Waiting(done, deadline)))
 
-    def transferred(self, error: DEngineError | None) -> None:
-        """The hand-over is over, well or not."""
+    def led_by(self, leader: NodeId) -> None:
+        """That node leads now: the hand-over is over, well if it was meant to."""
         ended, self._transfers = self._transfers, []
-        for waiting in ended:
-            waiting.done(error)
+        for to, waiting in ended:
+            waiting.done(
+                None if to == leader else MembershipError(f"node {leader} leads now instead of node {to}")
+            )
+
+    def transfer_given_up(self) -> None:
+        """This node still leads, and has stopped waiting for the other."""
+        ended, self._transfers = self._transfers, []
+        for to, waiting in ended:
+            waiting.done(MembershipError(f"the transfer was given up: node {to} did not take over in time"))
 
     @property
     def deadline(self) -> Nanoseconds | None:
@@ -80,6 +93,8 @@ class ChangeQueue:
 
     def expire(self, now: Nanoseconds) -> None:
         """Tell those whose time has passed."""
+        if not self._all():
+            return
         error = OutcomeUnknownTimeoutError(
             "the change was not confirmed in time; ask for the members to see its state"
         )
@@ -91,12 +106,13 @@ class ChangeQueue:
         self._end(lambda waiting: True, unknown)
 
     def _all(self) -> list[_Waiting]:
-        return [*self._requests.values(), *self._transfers, *(waiting for _, waiting in self._committing)]
+        appended = (waiting for _, waiting in (*self._transfers, *self._committing))
+        return [*self._requests.values(), *appended]
 
     def _end(self, over: Callable[[_Waiting], bool], error: DEngineError) -> None:
         ended = [waiting for waiting in self._all() if over(waiting)]
         self._requests = {number: waiting for number, waiting in self._requests.items() if not over(waiting)}
-        self._transfers = [waiting for waiting in self._transfers if not over(waiting)]
+        self._transfers = [entry for entry in self._transfers if not over(entry[1])]
         self._committing = [entry for entry in self._committing if not over(entry[1])]
         for waiting in ended:
             waiting.done(error)

@@ -8,11 +8,14 @@ batch, and one request here is itself the batch of a client's turn, so the work 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from d_engine.format.errors import DEngineError, NotAppliedTimeoutError
 from d_engine.format.ids import LogIndex, Nanoseconds
 from d_engine.replica.outcome import ReadDone
+
+_SLACK = 64
+"""So many finished reads may stay in memory besides as many as still wait."""
 
 
 @dataclass(slots=True)
@@ -45,6 +48,7 @@ class ReadQueue:
         self._revisions: list[tuple[int, int, WaitingRead]] = []
         self._deadlines: list[tuple[Nanoseconds, int, WaitingRead]] = []
         self._order = 0
+        self._expired = 0
 
     @property
     def joining(self) -> bool:
@@ -74,6 +78,8 @@ class ReadQueue:
 
     def assign(self, batch: int) -> None:
         """All that joined belong to this batch of the core."""
+        if self._confirming and not self._confirming[-1][1]:
+            self._confirming.pop()
         self._confirming.append((batch, self._joining))
         self._joining = []
 
@@ -96,9 +102,28 @@ class ReadQueue:
                     self.waiting -= read.finish(None)
         while self._revisions and self._revisions[0][0] <= revision:
             self.waiting -= heappop(self._revisions)[2].finish(None)
+        self._forget_finished()
+
+    def _forget_finished(self) -> None:
+        """Finished reads leave the heap of deadlines: those in front at once, the others when they are the most."""
         deadlines = self._deadlines
         while deadlines and deadlines[0][2].finished:
             heappop(deadlines)
+        if len(deadlines) > 2 * self.waiting + _SLACK:
+            self._deadlines = [entry for entry in deadlines if not entry[2].finished]
+            heapify(self._deadlines)
+
+    def _forget_expired(self) -> None:
+        """The same for those that gave up while they waited for a confirmation, an index or a revision."""
+        self._expired = 0
+        self._revisions = [entry for entry in self._revisions if not entry[2].finished]
+        heapify(self._revisions)
+        for _, reads in self._confirming:
+            reads[:] = [read for read in reads if not read.finished]
+        self._confirming = deque(entry for entry in self._confirming if entry[1])
+        for _, _, reads in self._applying:
+            reads[:] = [read for read in reads if not read.finished]
+        self._joining = [read for read in self._joining if not read.finished]
 
     def expire(self, now: Nanoseconds, reachable: Callable[[], str]) -> None:
         """Tell those whose time has passed; `reachable` describes the peers."""
@@ -106,8 +131,12 @@ class ReadQueue:
         while deadlines and (deadlines[0][0] <= now or deadlines[0][2].finished):
             read = heappop(deadlines)[2]
             if not read.finished:
+                self._expired += 1
                 text = f"the read waited in vain for a leader's confirmation or a revision; {reachable()}"
                 self.waiting -= read.finish(NotAppliedTimeoutError(text))
+
+        if self._expired > self.waiting + _SLACK:
+            self._forget_expired()
 
     def fail(self, error: DEngineError) -> None:
         """The node stops: everybody gets this error."""

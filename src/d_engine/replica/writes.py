@@ -11,7 +11,7 @@ Once a group was routed, it may be in somebody's log: from then on it ends with 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TypeAlias
 
 from d_engine.format.errors import (
@@ -24,6 +24,9 @@ from d_engine.format.ids import Nanoseconds, SessionId
 from d_engine.replica.outcome import GroupDone, GroupOutcome
 
 GroupKey: TypeAlias = tuple[SessionId, int]
+
+_SLACK = 64
+"""So many finished groups may stay in memory besides as many as still wait."""
 
 
 @dataclass(slots=True)
@@ -106,12 +109,14 @@ class WriteQueue:
         deadlines = self._deadlines
         while deadlines and deadlines[0][2].finished:
             heappop(deadlines)
+        if len(deadlines) > 2 * len(self._groups) + _SLACK:
+            self._deadlines = [entry for entry in deadlines if not entry[2].finished]
+            heapify(self._deadlines)
 
     def expire(self, now: Nanoseconds, reachable: Callable[[], str]) -> None:
         """Tell those whose time has passed; `reachable` describes the peers to those who never found a leader."""
-        deadlines = self._deadlines
-        while deadlines and (deadlines[0][0] <= now or deadlines[0][2].finished):
-            group = heappop(deadlines)[2]
+        while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][2].finished):
+            group = heappop(self._deadlines)[2]
             if group.finished:
                 continue
             error: DEngineError

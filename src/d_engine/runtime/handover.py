@@ -138,9 +138,18 @@ class Desk(Generic[_Request, _Answer]):
         return len(self._open)
 
     def close(self) -> None:
-        """Nobody will use it any more. Whoever still waits is told, as if the engine had ended."""
+        """Nobody will use it any more. Whoever still waits is told that the outcome is unknown: what was handed over
+        may be carried out yet."""
         self._thread.off_end(self._engine_ended)
-        self._fail_all()
+        tickets, self._open = list(self._open), {}
+        for ticket in tickets:
+            ticket.error = OutcomeUnknownError("the client was closed while the request was under way")
+            ticket.done(ticket)
+
+    def abandon(self) -> None:
+        """The caller's loop is closed. On any thread."""
+        self._thread.off_end(self._engine_ended)
+        self._open = {}
 
     # --- on the caller's thread ----------------------------------------------------------------------------------
 
