@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from d_engine.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = PAGES[0].read_text()
+SIMULATOR_HELP = CliRunner().invoke(app, ["sim", "--help"], standalone_mode=False).output
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -59,6 +61,8 @@ def test_commands_exist_with_their_options(page: Path) -> None:
                     assert word in command.commands, line
                     command = command.commands[word]
             known = {option for parameter in getattr(command, "params", ()) for option in parameter.opts}
+            if words[1] == "sim":
+                known |= set(re.findall(r"--[a-z-]+", SIMULATOR_HELP))
             used = {word.split("=")[0] for word in words if word.startswith("-")}
             assert used <= known | {"--help", "--version"}, line
 
