@@ -156,6 +156,15 @@ async def test_a_corrupt_log_is_refused_and_left_alone(config: EngineConfig) -> 
     assert segment.read_bytes() == data
 
 
+async def test_a_directory_that_has_lost_its_log_is_refused(config: EngineConfig) -> None:
+    await (await NodeBuilder(config).start()).stop()
+    for segment in Path(config.node.data_dir).glob("log-*"):
+        segment.unlink()
+    with pytest.raises(CorruptionError, match="no log"):
+        await NodeBuilder(config).start()
+    assert [path.name for path in Path(config.node.data_dir).glob("log-*")] == []
+
+
 async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataDirectoryError, match="file"):

@@ -6,13 +6,20 @@ error before anything else has happened; taken down in the opposite order.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from d_engine.engine.backend import NodeBackend
 from d_engine.engine.config import EngineConfig
 from d_engine.engine.directory import make_data_directory
-from d_engine.engine.parts import NodeParts
+from d_engine.engine.parts import NodeParts, default_storage
 from d_engine.format.configuration import Configuration, Member
-from d_engine.format.errors import ConfigError, DEngineError, EngineStoppedError, MalformedError
+from d_engine.format.errors import (
+    ConfigError,
+    CorruptionError,
+    DEngineError,
+    EngineStoppedError,
+    MalformedError,
+)
 from d_engine.format.hello import Hello, Refusal
 from d_engine.format.ids import Incarnation, NodeId
 from d_engine.format.messages import MemberChange, PeerMessage
@@ -29,7 +36,7 @@ from d_engine.runtime.listener import Listener
 from d_engine.runtime.peers import PeerEvents
 from d_engine.server.connection import ClientHandler
 from d_engine.storage.disk import Disk
-from d_engine.storage.identity import load_identity
+from d_engine.storage.identity import IDENTITY_NAME, load_identity
 from d_engine.storage.memory import MemoryDisk
 from d_engine.storage.snapshots import SnapshotFiles
 
@@ -47,6 +54,8 @@ class NodeCore:
         make_data_directory(config.node.data_dir)
         self._disk = FileDisk(config.node.data_dir, loop.call_soon_threadsafe)
         try:
+            if parts.storage is default_storage and config.storage.engine == "wal":
+                _check_log_is_there(self._disk.files(), config.node.data_dir)
             self.incarnation = load_identity(self._disk, config.node.id, self._host.random_bits)
             identity = Identity(lambda channel: self.replica.peers.hello(channel), self._admit)
             events = PeerEvents(self._receive, self._connected, self._lost, self._refused)
@@ -182,3 +191,15 @@ def bootstrap_configuration(config: EngineConfig) -> Configuration | None:
     if config.node.id not in voters:
         raise ConfigError(f"node.id {config.node.id} is not among the initial members {voters}")
     return Configuration(0, members, voters, lease_reads=config.cluster.lease_reads)
+
+
+def _check_log_is_there(files: Sequence[str], directory: str) -> None:
+    """A directory that was in use and has lost its log must not come back empty under its old identity: it would have
+    forgotten its vote and what it acknowledged."""
+    if IDENTITY_NAME in files and not any(
+        name.startswith("log-") and name.endswith(".wal") for name in files
+    ):
+        raise CorruptionError(
+            f"the data directory {directory} has an identity but no log: its log was removed, or its first start was "
+            "interrupted. Remove the directory; if the node was a member, remove it from the cluster and add it anew"
+        )
