@@ -57,7 +57,7 @@ def test_every_cut_off_stream_is_refused() -> None:
         (b"XXXX" + stream(5)[4:], "it begins with b'XXXX'"),
         (stream(5, reserved=1), "reserved: 1"),
         (stream(2**63), "at revision 9223372036854775808"),
-        (stream(5, count=6), "claims 6 entries at revision 5"),
+        (stream(0, count=6), "claims 6 entries at revision 0"),
         (stream(5, *GOOD, count=2), "after 2 of 2 entries with 140 bytes left over"),
         (stream(5, *GOOD) + b"x", "with 1 bytes left over"),
         (stream(5, GOOD[1], GOOD[0]), "b'' does not stand behind b'a'"),
@@ -105,3 +105,8 @@ def test_pieces_are_of_one_size_and_large_values_are_cut() -> None:
 def test_empty_store() -> None:
     assert b"".join(write_pieces(Store())) == stream(0)
     assert read(stream(0)) == (0, [])
+
+
+def test_a_transaction_leaves_more_keys_than_revisions() -> None:
+    both = ((1, 1, 1, 0, b"a", b""), (1, 1, 1, 0, b"b", b""))
+    assert read(stream(1, *both)) == (1, list(both))

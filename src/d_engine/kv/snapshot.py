@@ -110,7 +110,8 @@ class SnapshotReader:
             raise UnknownFormatError(
                 f"the key-value section has version {version}; this release knows {SNAPSHOT_VERSION}"
             )
-        if reserved or revision > MAX_U63 or count > revision:
+        # A transaction puts many keys at one revision: only without any revision there can be no key.
+        if reserved or revision > MAX_U63 or (count and not revision):
             raise SnapshotError(
                 f"the key-value section claims {count} entries at revision {revision} (reserved: {reserved})"
             )
