@@ -98,7 +98,7 @@ def test_stalled_disk_gives_leadership_away_then_up() -> None:
     for _ in range(4):
         node.wait(100)
         node.receive(2, HeartbeatResponse(2, 1))
-    assert node.raft.transferee == 0
+    assert node.raft.status().transferee == 0
     assert (2, TimeoutNow(2)) in node.wait(100)
     for _ in range(11):
         node.wait(100)

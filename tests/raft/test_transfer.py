@@ -71,7 +71,7 @@ def test_bad_targets() -> None:
             node.raft.transfer(target, node.now)
     node.raft.transfer(2, node.now)
     node.raft.transfer(2, node.now)
-    assert node.raft.transferee == 2
+    assert node.raft.status().transferee == 2
 
 
 def test_best_transferee_is_alive_and_furthest() -> None:

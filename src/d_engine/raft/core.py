@@ -123,7 +123,7 @@ class Raft(RaftView):
         return self._changes.propose(changes, log_time, now)
 
     def transfer(self, to: NodeId, now: Nanoseconds) -> None:
-        """Give leadership to a voter. `transferee` names it until it took over, or the attempt was given up."""
+        """Give leadership to a voter. The status names it until it took over, or the attempt was given up."""
         self._transfer.start(to, now)
 
     def best_transferee(self, now: Nanoseconds) -> NodeId:
@@ -181,8 +181,7 @@ class Raft(RaftView):
 
     def peer_incarnation(self, peer: NodeId, incarnation: Incarnation, now: Nanoseconds) -> None:
         """The peer has shown its data directory (and the transport has admitted it)."""
-        known = self._state.incarnations.get(peer)
-        self._state.incarnations[peer] = incarnation
+        known = self._state.show_incarnation(peer, incarnation)
         if known not in (None, incarnation):
             self._replication.restart(peer, forget=True, now=now)
         self._changes.settle(now)

@@ -80,7 +80,9 @@ class Election:
         if state.leading is not None or state.durability.is_stalled(now, state.settings.election_min_ns):
             return False
         committed = log.configuration_at(log.commit_index)
-        return state.node_id in state.electorate.bound or state.node_id in Electorate(committed).bound
+        if state.node_id in state.electorate.bound:
+            return True
+        return state.node_id in Electorate(committed, state.incarnations).bound
 
     # --- asking ------------------------------------------------------------------------------------------------------
 

@@ -5,15 +5,17 @@ Two decisions therefore always share a node, whichever configurations of one ste
 
 A voter counts only if it is *bound*: the configuration names the incarnation of the data directory that made its
 promises. A voter with incarnation 0 counts in the size of the set and never as a yes, so that a node which came up
-with an empty disk cannot help to decide what its predecessor had promised otherwise. Before the cluster is born
-(cluster id 0) no promise is older than the bootstrap configuration, and all voters count.
+with an empty disk cannot help to decide what its predecessor had promised otherwise. For the same reason a voter that
+has shown another incarnation than the configuration names does not count, this node itself included: who was removed
+and added again with an empty disk reads in the old part of the log of a voter of its number, and that is not it. Before
+the cluster is born (cluster id 0) no promise is older than the bootstrap configuration, and all voters count.
 """
 
 from collections.abc import Mapping
 from enum import Enum
 
 from d_engine.format.configuration import Configuration
-from d_engine.format.ids import NodeId
+from d_engine.format.ids import Incarnation, NodeId
 
 
 class Ballot(Enum):
@@ -29,15 +31,20 @@ class Electorate:
 
     __slots__ = ("_halves", "bound", "configuration")
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(
+        self, configuration: Configuration, shown: Mapping[NodeId, Incarnation] | None = None
+    ) -> None:
+        """`shown` are the incarnations that nodes have presented."""
         self.configuration = configuration
+        shown = shown or {}
         halves = (configuration.voters, configuration.outgoing)
         self._halves = tuple(half for half in halves if half)
         unborn = configuration.cluster_id == 0
         self.bound = tuple(
             member.id
             for member in configuration.members
-            if (unborn or member.incarnation != 0) and configuration.is_voter(member.id)
+            if configuration.is_voter(member.id)
+            and (unborn or member.incarnation == shown.get(member.id, member.incarnation) != 0)
         )
         """The voters whose yes counts, by rising id."""
 

@@ -124,7 +124,7 @@ class RaftState:
         self.incarnations: dict[NodeId, Incarnation] = {settings.node_id: settings.incarnation}
         self.install: Install | None = None
         self.log_time: Nanoseconds = 0
-        self._electorate = Electorate(log.configuration)
+        self._electorate = Electorate(log.configuration, self.incarnations)
         self.delay_election(now)
 
     @property
@@ -150,9 +150,22 @@ class RaftState:
     @property
     def electorate(self) -> Electorate:
         """Who decides under the configuration in force."""
-        if self._electorate.configuration is not self.log.configuration:
-            self._electorate = Electorate(self.log.configuration)
+        configuration = self.log.configuration
+        if self._electorate.configuration is not configuration:
+            # Who comes back under the number of one that was removed shows an incarnation of its own.
+            for member in self._electorate.configuration.members:
+                if configuration.member(member.id) is None and member.id != self.node_id:
+                    self.incarnations.pop(member.id, None)
+            self._electorate = Electorate(configuration, self.incarnations)
         return self._electorate
+
+    def show_incarnation(self, peer: NodeId, incarnation: Incarnation) -> Incarnation | None:
+        """The peer has presented its data directory. Returns which one it presented before."""
+        before = self.incarnations.get(peer)
+        self.incarnations[peer] = incarnation
+        if before != incarnation:
+            self._electorate = Electorate(self.log.configuration, self.incarnations)
+        return before
 
     @property
     def is_ready(self) -> bool:

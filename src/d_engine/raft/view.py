@@ -27,7 +27,7 @@ class PeerStatus:
 @dataclass(frozen=True, slots=True)
 class RaftStatus:
     """One node's state at a moment. `pending_change` is the step of members that is under way, in words, empty if there
-    is none. `peers` is empty unless it leads."""
+    is none, `transferee` to whom leadership is being given, `NOBODY` if it is not. `peers` is empty unless it leads."""
 
     role: Role
     term: Term
@@ -81,6 +81,13 @@ class RaftView:
         """This term's leader, `NOBODY` if it is not known."""
         return self._state.leader
 
+    def is_led(self, now: Nanoseconds) -> bool:
+        """True if this node leads, or has heard a leader within a maximal election time-out. (`leader` alone may be one
+        that has been gone for long: a learner does not look for another.)"""
+        state = self._state
+        heard = state.contact_at is not None and now - state.contact_at < state.settings.election_max_ns
+        return state.leading is not None or (state.leader != NOBODY and heard)
+
     @property
     def ready(self) -> bool:
         """True on a leader that has applied its term's first entry."""
@@ -91,12 +98,6 @@ class RaftView:
         """True on a leader that is not giving its leadership away."""
         leading = self._state.leading
         return leading is not None and leading.transfer is None
-
-    @property
-    def transferee(self) -> NodeId:
-        """To whom this leader is giving its leadership, `NOBODY` if it is not."""
-        leading = self._state.leading
-        return NOBODY if leading is None or leading.transfer is None else leading.transfer.to
 
     @property
     def commit_index(self) -> LogIndex:
@@ -154,7 +155,8 @@ class RaftView:
     def status(self) -> RaftStatus:
         """Everything that operators ask for."""
         state, log = self._state, self._state.log
-        progress = {} if state.leading is None else state.leading.progress
+        leading = state.leading
+        progress = {} if leading is None else leading.progress
         peers = {
             peer: PeerStatus(
                 match_index=known.match_index,
@@ -179,6 +181,6 @@ class RaftView:
             configuration=log.configuration,
             configuration_index=log.configuration_index,
             pending_change=state.pending_change,
-            transferee=self.transferee,
+            transferee=NOBODY if leading is None or leading.transfer is None else leading.transfer.to,
             peers=peers,
         )

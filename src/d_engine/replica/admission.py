@@ -32,10 +32,14 @@ def admit(
     cluster_id: ClusterId,
     configuration: Configuration,
     committed: Configuration,
+    led: bool,
 ) -> Refusal | None:
     """None if the member may speak, else why not. `cluster_id` is 0 until this node's cluster is born; `configuration`,
     the one in force, has no members on a node that was started to join and knows nobody yet. Who is removed may speak
-    until that is `committed`: it may be the leader."""
+    until that is `committed`: it may be the leader.
+
+    A node that is not `led` by anybody may have missed changes, and whoever it does not know may be the leader that
+    would tell it of them. So it lets in whoever belongs to its cluster (and has therefore been let in by others)."""
     if cluster_id and hello.cluster_id and hello.cluster_id != cluster_id:
         return _refusal(
             ClusterIdMismatchError,
@@ -46,7 +50,9 @@ def admit(
         return None
     if hello.node_id == own_id:
         return _refusal(IdentityError, f"node id {own_id} is taken: two nodes were started with it")
-    if not configuration.members:
+    if not configuration.members or (
+        not led and hello.cluster_id and hello.cluster_id == configuration.cluster_id
+    ):
         return None
     member = configuration.member(hello.node_id) or committed.member(hello.node_id)
     if member is None:
@@ -82,21 +88,37 @@ class Peers:
         self._network = network
         self._cluster = cluster
         self._connected_to: tuple[Configuration, Configuration] | None = None
+        self._addresses: dict[NodeId, str] = {}
         self._refusals = Refusals()
         self.reachable: dict[NodeId, bool] = {}
 
-    def refresh(self) -> None:
+    def refresh(self, now: Nanoseconds) -> None:
         """Keep connections to the members of the configuration in force and of the committed one, nobody else."""
         configuration, committed = self._raft.configuration, self._raft.committed_configuration
         known = self._connected_to
         if known is not None and configuration is known[0] and committed is known[1]:
+            self._drop_strangers(configuration, now)
             return
         self._connected_to = (configuration, committed)
         own = self._settings.node_id
         members = (*committed.members, *configuration.members)
         addresses = {member.id: member.address for member in members if member.id != own}
+        self._addresses = addresses
         self.reachable = {node: self.reachable.get(node, False) for node in addresses}
         self._network.set_peers(addresses)
+
+    def _drop_strangers(self, configuration: Configuration, now: Nanoseconds) -> None:
+        """Who was let in while nobody led this node, and is no member as far as its leader tells, has to go."""
+        if (
+            len(self.reachable) == len(self._addresses)
+            or not configuration.members
+            or not self._raft.is_led(now)
+        ):
+            return
+        for peer in list(self.reachable):
+            if peer not in self._addresses and peer != self._raft.leader:
+                del self.reachable[peer]
+                self._network.disconnect(peer)
 
     def hello(self, channel: Channel) -> Hello:
         """How this node introduces itself."""
@@ -107,7 +129,8 @@ class Peers:
         """Whether the other side of a new connection may speak as the member that it says it is."""
         raft = self._raft
         own = self._settings.node_id
-        refusal = admit(hello, own, self._cluster(), raft.configuration, raft.committed_configuration)
+        led = raft.is_led(now)
+        refusal = admit(hello, own, self._cluster(), raft.configuration, raft.committed_configuration, led)
         if refusal is None and hello.channel is not Channel.CLIENT:
             self._raft.peer_incarnation(hello.node_id, hello.incarnation, now)
         return refusal
@@ -119,14 +142,19 @@ class Peers:
 
     def lost(self, peer: NodeId, now: Nanoseconds) -> None:
         """The connection to the member broke."""
-        self.reachable[peer] = False
+        if peer in self._addresses:
+            self.reachable[peer] = False
+        else:
+            self.reachable.pop(peer, None)
         self._raft.peer_unreachable(peer, now)
 
-    def refused(self, peer: NodeId, refusal: Refusal) -> IdentityError | None:
-        """The member does not want to talk to us. Returns the error to stop with, if that is final."""
+    def refused(self, peer: NodeId, refusal: Refusal, now: Nanoseconds) -> IdentityError | None:
+        """The member does not want to talk to us. Returns the error to stop with, if that is final: not while somebody
+        leads us, because then it is the other side that is behind."""
         configuration = self._raft.configuration
         others = tuple(node for node in configuration.all_voters if node != self._settings.node_id)
-        return self._refusals.refused(peer, refusal, self._cluster(), others)
+        error = self._refusals.refused(peer, refusal, others)
+        return None if self._raft.is_led(now) else error
 
     def describe(self) -> str:
         """Which members can be reached, for an error's text."""
@@ -140,9 +168,9 @@ class Peers:
 class Refusals:
     """What other members said of this node, and when that is final.
 
-    One member may be behind and not know us yet, or its address may be somebody else's. So the node gives up only when
-    a majority of the other voters refuse it and nobody accepts it; a wiped disk (a node that knows no cluster yet,
-    refused for its incarnation) at once, because incarnations are never unbound.
+    One member may be behind and not know us yet, or know who was removed under our number; or its address may be
+    somebody else's. So the node gives up only when a majority of the other voters refuse it. A node that was started to
+    join knows no voters; whoever it asks to be added tells it if that can never be.
     """
 
     def __init__(self) -> None:
@@ -152,16 +180,13 @@ class Refusals:
         """The peer talks to us."""
         self._said.pop(peer, None)
 
-    def refused(
-        self, peer: NodeId, refusal: Refusal, cluster_id: ClusterId, others: tuple[NodeId, ...]
-    ) -> IdentityError | None:
+    def refused(self, peer: NodeId, refusal: Refusal, others: tuple[NodeId, ...]) -> IdentityError | None:
         """Take note. Returns the error with which the node must stop, if it must."""
         error = IDENTITY_ERRORS.get(refusal.code)
         if error is None:
             return None
         self._said[peer] = refusal
         against = sum(1 for node in others if node in self._said)
-        wiped = error is IncarnationMismatchError and not cluster_id
-        if wiped or against * 2 > len(others):
+        if against and against * 2 > len(others):
             return error(f"{refusal.text} (said by node {peer})")
         return None

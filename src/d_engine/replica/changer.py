@@ -182,7 +182,7 @@ class Changer:
     def watch_transfer(self) -> None:
         """Once a turn: has the transfer that somebody waits for ended?"""
         if self._raft.role is Role.LEADER:
-            if not self._raft.transferee:
+            if self._raft.accepts_proposals:
                 self.changes.transfer_given_up()
         elif self._raft.leader:
             self.changes.led_by(self._raft.leader)

@@ -86,7 +86,9 @@ class Promotion:
         if not configuration.learners or not raft.ready:
             return
         status = raft.status()
-        matches = {node: status.peers[node].match_index for node in configuration.learners}
+        # A leader that was demoted is a learner, leads until that is committed, and is no peer of its own.
+        peers = {node: status.peers.get(node) for node in configuration.learners}
+        matches = {node: peer.match_index for node, peer in peers.items() if peer is not None}
         self._catch_up.observe(raft.term, raft.last_index, matches, now)
         if not self._settings.auto_promote or status.pending_change or not raft.accepts_proposals:
             return

@@ -134,7 +134,7 @@ class Replica:
     def start(self) -> None:
         """Take part. The first turn comes soon."""
         self.storage.start(self._persisted, self.fail, self._disk_full)
-        self.peers.refresh()
+        self.peers.refresh(self._host.now())
         self.wake()
 
     def fail(self, error: DEngineError) -> None:
@@ -261,7 +261,7 @@ class Replica:
 
     def peer_refused(self, peer: NodeId, refusal: Refusal) -> None:
         """This member does not want to talk to us."""
-        error = self.peers.refused(peer, refusal)
+        error = self.peers.refused(peer, refusal, self._host.now())
         if error is not None:
             self.fail(error)
 
@@ -300,7 +300,7 @@ class Replica:
         self.lease_deadline = raft.lease_deadline
         more = self.executor.run(now)
         self.lease_deadline = raft.lease_deadline
-        self.peers.refresh()
+        self.peers.refresh(now)
         self.changer.watch_transfer()
         if more:
             self.wake()
