@@ -49,11 +49,14 @@ class Asker:
         self._writer = GroupWriter(loop.as_event_loop(), path, timeout_ms / 1000)
         self._revision = 0
 
-    def write(self, line: int, action: Action, command: bytes, decode: Decode, then: Then) -> None:
-        """Write. `decode` makes a result and its revision of the answer, `then` is told how it ended."""
+    def write(
+        self, line: int, action: Action, command: bytes, decode: Decode, then: Then, large: bool = False
+    ) -> None:
+        """Write. `decode` makes a result and its revision of the answer (`large`: it may be a whole value), `then` is
+        told how it ended."""
         handle = self._history.invoke(self._name, action, session=line)
         try:
-            future = self._writer.write(command)
+            future = self._writer.write(command, None, large)
         except DEngineError as error:
             self._ended(handle, None, error, then)
             return

@@ -12,7 +12,8 @@ from d_engine.format.errors import (
     DEngineError,
     DiskError,
     DiskFullError,
-    IdentityError,
+    IncarnationMismatchError,
+    NotMemberError,
     UnknownFormatError,
 )
 from d_engine.format.ids import NodeId
@@ -29,6 +30,8 @@ class Atlas:
         """Nodes whose disk has said no: they may stop."""
         self.lost: dict[NodeId, bool] = {}
         """Nodes that cannot come back with what their disk holds."""
+        self.removed: dict[NodeId, bool] = {}
+        """Nodes whose removal was asked for."""
         self.dies_by_power: dict[NodeId, bool] = {}
         """Whether a death in a disk operation takes the whole machine."""
         self._down: dict[NodeId, int] = {}
@@ -47,6 +50,11 @@ class Atlas:
             and all(member.incarnation for member in raft.committed_configuration.members)
             for raft in known
         )
+
+    def begin_anew(self, node: NodeId) -> None:
+        """The machine has an empty disk and is nobody's member."""
+        for what in (self.damaged, self.troubled, self.lost, self.removed):
+            what.pop(node, None)
 
     def hold_down(self, node: NodeId) -> None:
         """It must not start until `let_up` was called as often."""
@@ -71,7 +79,10 @@ class Atlas:
             return "node found its damage"
         if isinstance(error, DiskError | DiskFullError) and node in self.troubled:
             return "node stopped for its disk"
-        if isinstance(error, IdentityError) and node in self.damaged:
+        if isinstance(error, NotMemberError) and node in self.removed:
             self.lost[node] = True
-            return "node learned that it was replaced"
+            return "node learned that it was removed"
+        if isinstance(error, IncarnationMismatchError) and node in self.damaged:
+            self.lost[node] = True
+            return "node learned that its disk was wiped"
         return ""

@@ -1,9 +1,10 @@
 """Simulated clients: the production `GroupWriter` and the rules of the remote client, on virtual time, with a record of
 everything that they asked and were told.
 
-A client has a few *lines*, each of which does one thing after the other, as a task would. Three kinds of data are
-worked on, so that three kinds of checkers can look: registers (put, get, delete, compare-and-swap, scan), a set that
-only grows (a key for each element), and lists that only grow (one key each, by compare-and-swap on the whole list).
+A client has a few *lines*, each of which does one thing after the other, as a task would. Several kinds of data are
+worked on, so that several kinds of checkers can look: registers (put, get, delete, compare-and-swap, scan), a set that
+only grows (a key for each element), lists that only grow (one key each, by compare-and-swap on the whole list), and
+what `d_engine.testing.sim.many_keys` does.
 """
 
 from collections.abc import Callable
@@ -16,11 +17,13 @@ from d_engine.kv.commands import encode_compare_and_swap, encode_delete, encode_
 from d_engine.kv.results import decode_compare_and_swap, decode_delete, decode_put
 from d_engine.testing.checkers.actions import Action, CompareAndSwap, Consistency, Delete, Put
 from d_engine.testing.checkers.append import ListAction, ListAppend, ListRead
+from d_engine.testing.checkers.bank import BankAction
 from d_engine.testing.checkers.history import Handle, History
 from d_engine.testing.checkers.sets import SetAction, SetAdd, SetRead
 from d_engine.testing.sim.asking import Asker, Result
 from d_engine.testing.sim.events import MILLISECOND, EventQueue
 from d_engine.testing.sim.loop import SimLoop
+from d_engine.testing.sim.many_keys import ManyKeys
 from d_engine.testing.sim.paths import ClientPath
 from d_engine.testing.sim.trace import Trace
 
@@ -47,17 +50,20 @@ class Workload:
     scan_share: float = 0.1
     add: float = 0.5
     append: float = 1.0
+    transact: float = 0.0
+    transfer: float = 0.0
     lease_share: float = 0.2
     eventual_share: float = 0.2
 
 
 @dataclass(slots=True)
 class Histories:
-    """What all clients of a run did, once in the store's own terms and once in those of the set and of the lists."""
+    """What all clients of a run did, once in the store's terms and once in those of the set, the lists, the bank."""
 
     store: History[Action] = field(default_factory=History)
     elements: History[SetAction] = field(default_factory=History)
     lists: History[ListAction] = field(default_factory=History)
+    bank: History[BankAction] = field(default_factory=History)
 
 
 class SimClient:
@@ -84,6 +90,7 @@ class SimClient:
         self._workload = workload
         self._histories = histories
         self._asker = Asker(name, path, loop, rng, trace, workload.timeout_ms, histories.store)
+        self._many = ManyKeys(name, self._asker, rng, histories.bank, self._unique, self._done)
         self._number = 0
 
     def begin(self) -> None:
@@ -108,7 +115,16 @@ class SimClient:
         self.budget -= 1
         self.busy += 1
         workload = self._workload
-        actions = (self._put, self._delete, self._swap, self._get, self._add, self._append)
+        actions = (
+            self._put,
+            self._delete,
+            self._swap,
+            self._get,
+            self._add,
+            self._append,
+            self._many.transact,
+            lambda line: self._many.transfer(line, self._consistency()),
+        )
         weights = (
             workload.put,
             workload.delete,
@@ -116,6 +132,8 @@ class SimClient:
             workload.get,
             workload.add,
             workload.append,
+            workload.transact,
+            workload.transfer,
         )
         self._rng.choices(actions, weights)[0](line)
 
@@ -234,9 +252,9 @@ class SimClient:
         )
 
     def read_everything(self, then: Callable[[bool], None]) -> None:
-        """The final reads: every key at once, and the same as the set and the lists."""
+        """The final reads: every key at once, and the same as the set, the lists and the bank."""
         elements, lists = self._histories.elements, self._histories.lists
-        handle = elements.invoke(self.name, SetRead())
+        handle, bank = elements.invoke(self.name, SetRead()), self._many.begin_read()
         reads = [
             (lists.invoke(self.name, ListRead(LIST + b"%d" % n)), LIST + b"%d" % n) for n in range(_LISTS)
         ]
@@ -245,6 +263,7 @@ class SimClient:
             pairs = dict(result) if isinstance(result, tuple) else {}
             found = frozenset(key[len(ELEMENT) :] for key in pairs if key.startswith(ELEMENT))
             _end(elements, handle, found, known)
+            self._many.end_read(bank, result, known)
             for read, key in reads:
                 value = pairs.get(key)
                 _end(lists, read, () if value is None else tuple(value.split(b",")), known)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from d_engine.format.ids import Nanoseconds
 from d_engine.testing.sim.events import MILLISECOND, SECOND
+from d_engine.testing.sim.faults import NotNow
 from d_engine.testing.sim.node import SimNode
 from d_engine.testing.sim.violations import InvariantBroken
 from d_engine.testing.sim.world import World
@@ -102,7 +103,12 @@ def _run_until(world: World, condition: Callable[[], bool], patience: Nanosecond
 
 
 def _present(world: World) -> list[SimNode]:
-    return [node for node in world.nodes.values() if node.id not in world.atlas.lost]
+    """The members, but for those that cannot come back."""
+    try:
+        ids = [member.id for member in world.committed_configuration().members]
+    except NotNow:
+        ids = world.ids
+    return [world.nodes[node] for node in ids if node not in world.atlas.lost]
 
 
 def _followed_leader(world: World) -> int | None:

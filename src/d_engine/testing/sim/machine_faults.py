@@ -1,11 +1,9 @@
 """Faults of machines: crashes, disks, clocks, clients, and leadership that is moved about."""
 
-from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
 from d_engine.format.configuration import Member
-from d_engine.format.errors import DEngineError
 from d_engine.format.ids import NodeId
 from d_engine.format.messages import AppendResponse, MemberChange, PeerMessage, VoteRequest, VoteResponse
 from d_engine.replica.changer import TRANSFER
@@ -290,14 +288,8 @@ def _transfer(world: "World", rng: Random) -> NodeId:
     to = rng.choice(others)
     asked = world.nodes[rng.choice((leader, to))]
     ended = world.counting("transfer")
-    asked.enter(asked.life, _ask_transfer, asked, to, ended)
+    asked.enter(asked.life, asked.ask_change, (MemberChange(TRANSFER, Member(to)),), False, ended)
     return to
-
-
-def _ask_transfer(node: SimNode, to: NodeId, ended: Callable[[DEngineError | None], None]) -> None:
-    if node.process is not None:
-        change = MemberChange(TRANSFER, Member(to))
-        node.process.replica.change((change,), False, 5 * SECOND, ended)
 
 
 @fault("transfer")

@@ -78,6 +78,10 @@ class Fabric:
             self.wires.add(other, node, back)
             self._pairs[node, other] = self._pairs[other, node] = _Pair()
 
+    def connected_to(self, node: NodeId) -> list[NodeId]:
+        """With whom it has a connection."""
+        return [other for a, other in sorted(self._pairs) if a == node and self._pairs[a, other].up]
+
     def send(
         self, source: NodeId, to: NodeId, channel: Channel, message: PeerMessage, skew: Nanoseconds
     ) -> None:
@@ -223,10 +227,10 @@ class SimNetwork:
 
     def set_peers(self, peers: dict[NodeId, str]) -> None:
         """Keep connections to these and to nobody else."""
-        gone = [peer for peer in self.peers if peer not in peers]
         self.peers = dict(peers)
-        for peer in gone:
-            self._fabric.break_connection(self._node, peer)
+        for other in self._fabric.connected_to(self._node):
+            if other not in peers:
+                self._fabric.break_connection(self._node, other)
         for peer in peers:
             self._fabric.dial(self._node, peer)
 

@@ -16,7 +16,9 @@ from typing import Protocol
 
 from d_engine.format.errors import DEngineError
 from d_engine.format.ids import Nanoseconds, NodeId
+from d_engine.format.messages import MemberChange
 from d_engine.format.state_machine import StateMachine
+from d_engine.replica.changes import ChangeDone
 from d_engine.replica.replica import Replica
 from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.api import LogStorage
@@ -24,13 +26,15 @@ from d_engine.storage.identity import load_identity
 from d_engine.storage.snapshots import SnapshotFiles
 from d_engine.testing.sim.clock import MachineClocks
 from d_engine.testing.sim.disk import ProcessDied, SimDisk
-from d_engine.testing.sim.events import EventQueue
+from d_engine.testing.sim.events import SECOND, EventQueue
 from d_engine.testing.sim.network import Fabric
 from d_engine.testing.sim.ports import Listener, SimHost, WatchedNetwork
 from d_engine.testing.sim.safety import NodeRecord, Safety
 from d_engine.testing.sim.trace import Trace
 from d_engine.testing.sim.violations import InvariantBroken
 from d_engine.testing.sim.watched import Ledger, WatchedMachine, WatchedStorage
+
+CHANGE_TIMEOUT: Nanoseconds = 5 * SECOND
 
 
 @dataclass(slots=True)
@@ -247,6 +251,12 @@ class SimNode:
             self.disk.kill()
             self.shared.fabric.process_died(self.id, silently=False)
             self.shared.watcher.ended(self.id, error)
+
+    def ask_change(self, changes: tuple[MemberChange, ...], force: bool, done: ChangeDone) -> None:
+        """Somebody asks this process for a change of members or of leadership."""
+        process = self.process
+        if process is not None and process.replica.error is None:
+            process.replica.change(changes, force, CHANGE_TIMEOUT, done)
 
     def note(self, what: str, number: int = 0) -> None:
         """Into the trace."""

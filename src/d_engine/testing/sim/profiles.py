@@ -37,14 +37,25 @@ DISK = ("slow_disk", "hang_disk", "hang_leader_disk", "sync_error", "write_error
 CLOCKS = ("pause", "pause_leader", "suspend", "hold_up", "stall_long", "drift", "wall_jump", "wall_rate")
 ELECTIONS = ("transfer", "transfer_and_crash", "disconnect_and_return")
 SNAPSHOTS = ("snapshot_one", "snapshot_all", "left_behind", "left_behind")
+MEMBERS = (
+    "add_member",
+    "add_member",
+    "promote",
+    "demote",
+    "remove_member",
+    "remove_leader",
+    "many_changes",
+    "many_changes",
+    "two_changes",
+)
 CLIENTS = ("client_cut", "client_crash", "client_lossy", "burst")
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """`lease` is the chance that lease reads are on, `rough` that messages are lost, doubled and overtake each other
-    all the time, `reads` a factor on reads. With `snapshots`, they are taken all the
-    time."""
+    all the time, `reads` a factor on reads, `transactions` one on operations on many keys. With `snapshots`, they are
+    taken all the time."""
 
     faults: tuple[str, ...]
     sizes: tuple[int, ...] = (1, 2, 3, 3, 3, 4, 5, 5)
@@ -52,8 +63,10 @@ class Profile:
     lease: float = 0.3
     rough: float = 0.3
     reads: float = 1.0
+    transactions: float = 0.0
     max_pending: int = 20
     snapshots: bool = False
+    members: bool = False
 
 
 PROFILES: dict[str, Profile] = {
@@ -147,6 +160,51 @@ PROFILES: dict[str, Profile] = {
         sizes=(1, 2, 3, 3, 3, 5),
         pauses_ms=(5.0, 20.0, 50.0),
         snapshots=True,
+    ),
+    "txn": Profile(
+        (
+            *CRASHES,
+            "isolate_one",
+            "isolate_leader",
+            "split",
+            "lossy",
+            "duplicating",
+            "reordering",
+            "reset_connection",
+            "slow_disk",
+            "transfer_and_crash",
+            "disconnect_and_return",
+            "pause",
+            "client_cut",
+            "client_crash",
+        ),
+        sizes=(1, 3, 3, 5),
+        pauses_ms=(2.0, 10.0, 50.0),
+        transactions=1.0,
+    ),
+    "membership": Profile(
+        (
+            *MEMBERS,
+            "isolate_one",
+            "isolate_leader",
+            "split",
+            "cut_one_way",
+            "flapping",
+            "kill_one",
+            "kill_leader",
+            "kill_all",
+            "power_one",
+            "power_all",
+            "transfer",
+            "pause_leader",
+            "lossy",
+            "slow_network",
+        ),
+        sizes=(1, 2, 3, 3, 4, 5),
+        members=True,
+    ),
+    "replaced": Profile(
+        ("wiped_disk", "kill_one", "power_one", "isolate_one", "isolate_leader", "transfer"), sizes=(3, 5)
     ),
     "calm": Profile(("reset_connection",)),
 }

@@ -34,6 +34,8 @@ class NodeRecord:
         self.log = LogState()
         self.spoken_term: Term = 0
         self.votes: dict[Term, NodeId] = {}
+        self.configurations: list[tuple[LogIndex, Configuration]] = []
+        """Those in `log`, by rising index."""
         self.commit_index: LogIndex = 0
         self.applied_index: LogIndex = 0
         self.term: Term = 0
@@ -50,6 +52,7 @@ class NodeRecord:
         self.restarted()
         self.oracle.wiped()
         self.log = LogState()
+        self.configurations.clear()
         self.spoken_term = 0
         self.votes.clear()
 
@@ -174,9 +177,11 @@ class Safety:
 
     # --- logs -----------------------------------------------------------------------------------------------
 
-    def handed_over(self, record: NodeRecord, entries: tuple[Entry, ...]) -> list[Configuration]:
-        """Storage is given these entries. Returns the configurations among them."""
-        log, found = record.log, []
+    def handed_over(self, record: NodeRecord, entries: tuple[Entry, ...]) -> None:
+        """Storage is given these entries."""
+        log, configurations = record.log, record.configurations
+        while entries and configurations and configurations[-1][0] >= entries[0].index:
+            configurations.pop()
         for entry in entries:
             index, term, checksum = entry.index, entry.term, entry.checksum
             before = log.term_at(index - 1) if index > 1 else 0
@@ -189,12 +194,16 @@ class Safety:
                     f"node {record.node} has {entry!r} behind term {before}, {checksum:#x}; known is {known}",
                 )
             if entry.kind is EntryKind.CONFIGURATION:
-                found.append(decode_configuration(entry.payload))
+                self._configured(record, index, decode_configuration(entry.payload))
         if log.last_index < record.commit_index:
             raise InvariantBroken(
                 "I8", f"node {record.node} cuts its log to {log}, committed {record.commit_index}"
             )
-        return found
+
+    def _configured(self, record: NodeRecord, index: LogIndex, configuration: Configuration) -> None:
+        known = record.configurations
+        self.check_succession(known[-1][1] if known else None, configuration)
+        known.append((index, configuration))
 
     def check_succession(self, before: Configuration | None, after: Configuration) -> None:
         """Two configurations that follow each other in a log: their majorities overlap."""

@@ -66,6 +66,8 @@ class Script:
     seed: int
     profile: str
     nodes: int
+    spares: int = 0
+    """Machines that are no members at first."""
     steps: int = DEFAULT_STEPS
     embedded: int = 2
     remote: int = 2
@@ -101,6 +103,7 @@ def draw_script(
         seed=seed,
         profile=profile,
         nodes=size,
+        spares=rng.choice((0, 1, 2, 3)) if known.members else 0,
         steps=steps,
         embedded=rng.choice((1, 2, 3)),
         remote=rng.choice((0, 1, 2, 3)),
@@ -165,6 +168,8 @@ def _workload(rng: Random, profile: Profile, features: Features) -> Workload:
         lease_share=rng.choice((0.0, 0.5)) if features.lease_reads else 0.1,
         eventual_share=rng.choice((0.0, 0.3)),
         get=3.0 * profile.reads,
+        transact=4.0 * profile.transactions,
+        transfer=2.0 * profile.transactions,
     )
 
 

@@ -2,10 +2,10 @@
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import crc32c
 
-from d_engine.format.configuration import Configuration
 from d_engine.format.entry import Entry
 from d_engine.format.errors import DEngineError, SnapshotError
 from d_engine.format.ids import LogIndex
@@ -32,7 +32,6 @@ class WatchedStorage:
         self._count = count
         self._safety = safety
         self._record = record
-        self._configuration: Configuration | None = None
 
     @property
     def full(self) -> bool:
@@ -44,9 +43,11 @@ class WatchedStorage:
         log = self._storage.recover()
         oracle.check_recovered(expected, log)
         self._record.log = oracle.durable.copy()
-        for _, configuration in log.configurations:
-            self._safety.check_succession(self._configuration, configuration)
-            self._configuration = configuration
+        known = self._record.configurations = list(log.configurations)
+        if log.snapshot is not None:
+            known.insert(0, (log.snapshot.index, log.snapshot.configuration))
+        for (_, before), (_, after) in pairwise(known):
+            self._safety.check_succession(before, after)
         return log
 
     def start(
@@ -78,6 +79,7 @@ class WatchedStorage:
     def reset(self, snapshot: SnapshotMeta) -> None:
         self._count("snapshot: log begun anew")
         self._record.log.reset(snapshot.index, snapshot.term)
+        self._record.configurations = [(snapshot.index, snapshot.configuration)]
         self._storage.reset(snapshot)
 
     def retry(self) -> None:

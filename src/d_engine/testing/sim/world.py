@@ -12,12 +12,13 @@ from random import Random
 from d_engine.format.configuration import Configuration, Member
 from d_engine.format.errors import DEngineError, DiskError
 from d_engine.format.ids import NodeId
+from d_engine.format.messages import MemberChange
 from d_engine.format.state_machine import StateMachine
 from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import Role
 from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.wal import WalStorage
-from d_engine.testing.sim import machine_faults, snapshot_faults
+from d_engine.testing.sim import machine_faults, membership_faults, snapshot_faults
 from d_engine.testing.sim.application import Trial
 from d_engine.testing.sim.atlas import Atlas
 from d_engine.testing.sim.clock import MachineClocks
@@ -37,7 +38,10 @@ from d_engine.testing.sim.violations import InvariantBroken
 from d_engine.testing.sim.watched import Ledger
 from d_engine.testing.sim.wires import NetworkSettings
 
-__all__ = ["World", "machine_faults", "snapshot_faults"]
+__all__ = ["World", "machine_faults", "membership_faults", "snapshot_faults"]
+
+
+JOIN_PAUSE = 250 * MILLISECOND
 
 
 class World:
@@ -48,7 +52,7 @@ class World:
         self.trace = trace
         self.events = EventQueue()
         self.healing = False
-        self.ids: list[NodeId] = list(range(1, script.nodes + 1))
+        self.ids: list[NodeId] = list(range(1, script.nodes + script.spares + 1))
         self.nodes: dict[NodeId, SimNode] = {}
         self.atlas = Atlas(self.nodes)
         self._undos: dict[int, Undo] = {}
@@ -78,8 +82,9 @@ class World:
             turn_delay=features.turn_delay,
         )
         self.shared = shared
-        members = tuple(Member(node, f"node{node}:1") for node in self.ids)
-        voters = Configuration(0, members, tuple(self.ids), lease_reads=features.lease_reads)
+        first = self.ids[: self.script.nodes]
+        members = tuple(Member(node, f"node{node}:1") for node in first)
+        voters = Configuration(0, members, tuple(first), lease_reads=features.lease_reads)
         settings = ReplicaSettings(
             node_id=1,
             incarnation=1,
@@ -98,6 +103,8 @@ class World:
         for node in self.ids:
             own = replace(settings, node_id=node, address=f"node{node}:1")
             self._add_node(node, shared, own)
+        for node in self.ids[self.script.nodes :]:
+            self.atlas.lost[node] = True
 
     def _add_node(self, node: NodeId, shared: Surroundings, settings: ReplicaSettings) -> None:
         script, features = self.script, self.script.features
@@ -134,6 +141,39 @@ class World:
             raise NotNow
         return max(leading)[1]
 
+    def committed_configuration(self) -> Configuration:
+        """The newest that any running node knows to be committed. Raises `NotNow`."""
+        known = [node.process.replica.raft for node in self.nodes.values() if node.process is not None]
+        if not known:
+            raise NotNow
+        return max(known, key=lambda raft: raft.commit_index).committed_configuration
+
+    def begin_anew(self, node: NodeId) -> None:
+        """The machine gets an empty disk and is started to join."""
+        machine = self.nodes[node]
+        machine.wipe()
+        machine.settings = replace(machine.settings, bootstrap=None)
+        self.atlas.begin_anew(node)
+        self._start_later(node)
+
+    def _ask_to_join(self, node: NodeId, life: int) -> None:
+        """What a node that was started to join does: it asks some member, again and again, until it is one."""
+        machine = self.nodes[node]
+        process = machine.process
+        if (
+            process is None
+            or machine.life != life
+            or process.replica.raft.configuration.member(node) is not None
+        ):
+            return
+        asked = [other for other in self.nodes.values() if other.alive and other.id != node]
+        if asked:
+            member = Member(node, machine.settings.address, process.replica.settings.incarnation)
+            change = MemberChange("add_learner", member)
+            other = self._rng.choice(asked)
+            other.enter(other.life, other.ask_change, (change,), False, self.counting("members: join"))
+        self.events.after(JOIN_PAUSE, self._ask_to_join, node, life)
+
     def pairs(self) -> list[tuple[NodeId, NodeId]]:
         """Any two nodes. Raises `NotNow`."""
         found = [(a, b) for a in self.ids for b in self.ids if a < b]
@@ -160,6 +200,9 @@ class World:
         """See `NodeWatcher`."""
         self.trace.count("node started")
         self.fleet.node_started(node)
+        machine = self.nodes[node]
+        if machine.settings.bootstrap is None:
+            self._ask_to_join(node, machine.life)
 
     def ended(self, node: NodeId, error: DEngineError | None) -> None:
         """See `NodeWatcher`."""
