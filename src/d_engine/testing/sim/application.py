@@ -11,10 +11,10 @@ from d_engine.format.errors import DEngineError, NotAppliedError
 from d_engine.format.requests import LINEARIZABLE
 from d_engine.format.state_machine import StateMachine
 from d_engine.testing.checkers.history import Handle, History, Operation
-from d_engine.testing.sim.clients import Workload
 from d_engine.testing.sim.events import MILLISECOND, EventQueue
 from d_engine.testing.sim.loop import SimLoop
 from d_engine.testing.sim.paths import ClientPath
+from d_engine.testing.sim.work.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from d_engine.format.ids import NodeId
 from d_engine.testing.sim.application import ApplicationClient, Trial
-from d_engine.testing.sim.clients import Histories, SimClient, Workload
+from d_engine.testing.sim.clients import SimClient
 from d_engine.testing.sim.events import EventQueue
 from d_engine.testing.sim.faults import NotNow
 from d_engine.testing.sim.links import Quality
@@ -16,6 +16,7 @@ from d_engine.testing.sim.paths import ClientPath
 from d_engine.testing.sim.rng import split
 from d_engine.testing.sim.script import Script
 from d_engine.testing.sim.trace import Trace
+from d_engine.testing.sim.work.workload import Histories, Workload
 
 AnyClient: TypeAlias = SimClient | ApplicationClient
 _BURST = 60
@@ -76,17 +77,7 @@ class Fleet:
 
     def burst(self, rng: Random) -> None:
         """One more client, in a great hurry for a while."""
-        workload = Workload(
-            keys=4,
-            lines=3,
-            pause_ms=0.01,
-            put=0.0,
-            delete=0.0,
-            swap=0.0,
-            get=0.0,
-            add=1.0,
-            append=0.0,
-        )
+        workload = Workload(keys=4, lines=3, pause_ms=0.01, weights={"add": 1.0})
         home = rng.choice([None, *sorted(node for node in self._nodes if self._nodes[node].alive)])
         self._begin(f"b{self._lives}", home, workload, _BURST)
 

@@ -1,6 +1,6 @@
 """Profiles: which faults a family of runs may have, and what kind of cluster and load."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 NETWORK = (
     "isolate_one",
@@ -54,7 +54,7 @@ CLIENTS = ("client_cut", "client_crash", "client_lossy", "burst")
 @dataclass(frozen=True, slots=True)
 class Profile:
     """`lease` is the chance that lease reads are on, `rough` that messages are lost, doubled and overtake each other
-    all the time, `reads` a factor on reads, `transactions` one on operations on many keys. With `snapshots`, they are
+    all the time, `weights` what clients do more, or besides the usual. With `snapshots`, they are
     taken all the time."""
 
     faults: tuple[str, ...]
@@ -62,8 +62,7 @@ class Profile:
     pauses_ms: tuple[float, ...] = (10.0, 50.0, 200.0)
     lease: float = 0.3
     rough: float = 0.3
-    reads: float = 1.0
-    transactions: float = 0.0
+    weights: dict[str, float] = field(default_factory=dict)
     max_pending: int = 20
     snapshots: bool = False
     members: bool = False
@@ -77,7 +76,7 @@ PROFILES: dict[str, Profile] = {
         (*DISK, "power_one", "power_all", "power_in_disk_operation", "kill_one"), sizes=(1, 2, 3, 3, 4, 5)
     ),
     "clocks": Profile(
-        (*CLOCKS, "isolate_leader", "cut_one_way"), sizes=(2, 3, 3, 4, 5), lease=0.7, reads=3.0
+        (*CLOCKS, "isolate_leader", "cut_one_way"), sizes=(2, 3, 3, 4, 5), lease=0.7, weights={"get": 9.0}
     ),
     "elections": Profile(
         (
@@ -104,7 +103,7 @@ PROFILES: dict[str, Profile] = {
         ),
         sizes=(2, 3, 3, 5),
         lease=0.7,
-        reads=6.0,
+        weights={"get": 18.0},
     ),
     "overload": Profile(
         ("burst", "narrow_link", "slow_disk", "client_crash", "isolate_one", "full_disk"),
@@ -180,7 +179,7 @@ PROFILES: dict[str, Profile] = {
         ),
         sizes=(1, 3, 3, 5),
         pauses_ms=(2.0, 10.0, 50.0),
-        transactions=1.0,
+        weights={"transact": 4.0, "transfer": 2.0},
     ),
     "membership": Profile(
         (

@@ -17,10 +17,10 @@ from d_engine.testing.sim.application import Trial
 from d_engine.testing.sim.events import SECOND
 from d_engine.testing.sim.fleet import Fleet
 from d_engine.testing.sim.liveness import demand_recovery
-from d_engine.testing.sim.many_keys import FIRST_BALANCES
 from d_engine.testing.sim.script import DEFAULT_STEPS, Script, draw_script
 from d_engine.testing.sim.trace import Trace, TraceEvent
 from d_engine.testing.sim.violations import InvariantBroken
+from d_engine.testing.sim.work.bank import FIRST_BALANCES
 from d_engine.testing.sim.world import World
 
 _HORIZON = 10_000 * SECOND

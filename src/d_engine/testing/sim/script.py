@@ -12,10 +12,10 @@ import msgspec
 from d_engine.format.ids import Nanoseconds
 from d_engine.format.limits import BATCH_BYTES, MAX_IN_FLIGHT_BYTES
 from d_engine.replica.settings import SnapshotSettings
-from d_engine.testing.sim.clients import Workload
 from d_engine.testing.sim.events import MICROSECOND, MILLISECOND, SECOND
 from d_engine.testing.sim.profiles import PROFILES, Profile
 from d_engine.testing.sim.rng import between, split
+from d_engine.testing.sim.work.workload import USUAL_WEIGHTS, Workload
 
 DEFAULT_STEPS = 12_000
 _HORIZON: Nanoseconds = 600 * SECOND
@@ -167,9 +167,7 @@ def _workload(rng: Random, profile: Profile, features: Features) -> Workload:
         timeout_ms=rng.choice((500, 2000, 5000)),
         lease_share=rng.choice((0.0, 0.5)) if features.lease_reads else 0.1,
         eventual_share=rng.choice((0.0, 0.3)),
-        get=3.0 * profile.reads,
-        transact=4.0 * profile.transactions,
-        transfer=2.0 * profile.transactions,
+        weights=USUAL_WEIGHTS | profile.weights,
     )
 
 

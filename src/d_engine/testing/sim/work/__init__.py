@@ -1,0 +1,1 @@
+"""What simulated clients do, one kind of work a file."""
