@@ -6,6 +6,7 @@ from d_engine.cli.cluster import leader, status, transfer
 from d_engine.cli.config import config
 from d_engine.cli.data import cas, delete, get, put, scan
 from d_engine.cli.demo.command import demo
+from d_engine.cli.inspect import inspect
 from d_engine.cli.load import bench
 from d_engine.cli.many import range_, txn
 from d_engine.cli.members import members
@@ -48,6 +49,7 @@ for _command in (
     leader,
     transfer,
     snapshot,
+    inspect,
     config,
     bench,
     demo,

@@ -23,10 +23,16 @@ from typing import TypeAlias
 
 from d_engine.format.errors import (
     DataDirectoryError,
-    DataDirectoryLockedError,
     DEngineError,
     DiskError,
-    DiskFullError,
+)
+from d_engine.runtime.directory import (
+    LOCK_NAME,
+    DirectoryReader,
+    describe,
+    disk_error,
+    lock,
+    open_directory,
 )
 from d_engine.runtime.fork import ForkGuard, hold, release
 from d_engine.storage.disk import (
@@ -42,13 +48,9 @@ from d_engine.storage.disk import (
     WriteFile,
 )
 
-LOCK_NAME = "lock"
-NOT_OURS = (LOCK_NAME, "lost+found")
-"""What may stand in a data directory and is no file of the storage."""
 _SLICE = bytes(1 << 18)
 """A file is filled in pieces of this size, each synced. While 64 MiB are filled, a sync of the log takes 0.9 ms at the
 99th percentile then, against 24 ms if the whole is synced at the end."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _MAX_PARTS = os.sysconf("SC_IOV_MAX")
 _FILE_MODE = 0o600
 
@@ -62,7 +64,8 @@ class FileDisk:
 
     def __init__(self, directory: str | Path, post: Post) -> None:
         self._guard = ForkGuard()
-        self._files = _Files(_open_directory(Path(directory)))
+        self._files = _Files(open_directory(Path(directory)))
+        self._reader = DirectoryReader(self._files.directory)
         try:
             self._lock = _lock_directory(self._files.directory, Path(directory))
         except BaseException:
@@ -75,28 +78,17 @@ class FileDisk:
     def files(self) -> list[str]:
         """All names but those that are not ours."""
         self._guard.check()
-        return [name for name in os.listdir(self._files.directory) if name not in NOT_OURS]
+        return self._reader.files()
 
     def size(self, name: str) -> int:
         """Bytes."""
         self._guard.check()
-        try:
-            return os.stat(name, dir_fd=self._files.directory).st_size
-        except OSError as error:
-            raise _disk_error(f"looking at {name}", error) from error
+        return self._reader.size(name)
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`, fewer only where the file ends."""
         self._guard.check()
-        try:
-            # A descriptor of its own: the table's may be closed by a lane at any time.
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._files.directory)
-            try:
-                return _read_all(descriptor, offset, size)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise _disk_error(f"reading {name}", error) from error
+        return self._reader.read(name, offset, size)
 
     def run(self, operations: Sequence[DiskOperation]) -> None:
         """Perform now, on this thread. For start-up, while the lanes are idle."""
@@ -178,6 +170,7 @@ class _Files:
     what a sync reports concerns what was written through the same descriptor."""
 
     def __init__(self, directory: int) -> None:
+        hold(directory)
         self.directory = directory
         self.closing = False
         self._lock = threading.Lock()
@@ -204,9 +197,7 @@ class _Files:
                 case SyncDirectory():
                     self._sync("", self.directory)
         except OSError as error:
-            raise _disk_error(
-                f"{type(operation).__name__} {getattr(operation, 'name', '')}", error
-            ) from error
+            raise disk_error(f"{type(operation).__name__} {getattr(operation, 'name', '')}", error) from error
 
     def close(self) -> None:
         """Close everything. Nothing may be under way."""
@@ -237,7 +228,7 @@ class _Files:
             _sync_descriptor(descriptor, directory=not name)
         except OSError as error:
             # Also when it says that there is no room: what was written may be lost.
-            failure = DiskError(f"syncing {name or 'the directory'} failed: {_describe(error)}")
+            failure = DiskError(f"syncing {name or 'the directory'} failed: {describe(error)}")
             self._poisoned[name] = str(failure)
             raise failure from error
 
@@ -310,15 +301,6 @@ def _write_all(descriptor: int, offset: int, parts: Sequence[bytes]) -> None:
                 rest[0] = memoryview(rest[0])[written:]
 
 
-def _read_all(descriptor: int, offset: int, size: int) -> bytes:
-    parts = []
-    while size > 0 and (part := os.pread(descriptor, size, offset)):
-        parts.append(part)
-        offset += len(part)
-        size -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
 def _sync_descriptor(descriptor: int, *, directory: bool) -> None:
     if sys.platform == "darwin":
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
@@ -328,28 +310,7 @@ def _sync_descriptor(descriptor: int, *, directory: bool) -> None:
         os.fdatasync(descriptor)
 
 
-def _describe(error: OSError) -> str:
-    name = errno.errorcode.get(error.errno or 0, "no number")
-    return f"[errno {error.errno} {name}] {error.strerror}"
-
-
-def _disk_error(action: str, error: OSError) -> DEngineError:
-    kind = DiskFullError if error.errno in _FULL else DiskError
-    return kind(f"{action.rstrip()} failed: {_describe(error)}")
-
-
 # --- the directory ---------------------------------------------------------------------------------------------------
-
-
-def _open_directory(path: Path) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise DataDirectoryError(
-            f"the data directory {path} cannot be opened: {_describe(error)}. Create it, or configure another one"
-        ) from error
-    hold(descriptor)
-    return descriptor
 
 
 def _lock_directory(directory: int, path: Path) -> int:
@@ -358,7 +319,7 @@ def _lock_directory(directory: int, path: Path) -> int:
         descriptor = os.open(LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE, dir_fd=directory)
     except OSError as error:
         raise DataDirectoryError(
-            f"the data directory {path} cannot be written: {_describe(error)}. Check who owns it and how it is mounted"
+            f"the data directory {path} cannot be written: {describe(error)}. Check who owns it and how it is mounted"
         ) from error
     try:
         _lock(descriptor, path)
@@ -370,18 +331,9 @@ def _lock_directory(directory: int, path: Path) -> int:
 
 
 def _lock(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-        raise DataDirectoryLockedError(
-            f"the data directory {path} is in use by the process with the id {owner}: stop that one, or configure"
-            " another directory"
-        ) from None
-    except OSError as error:
-        raise DataDirectoryError(f"the data directory {path} cannot be locked: {_describe(error)}") from error
+    lock(descriptor, path, fcntl.LOCK_EX)
     # In place and always as long, so that a full disk has room for it.
     try:
         os.pwrite(descriptor, b"%-15d\n" % os.getpid(), 0)
     except OSError as error:
-        raise _disk_error(f"writing {LOCK_NAME} in {path}", error) from error
+        raise disk_error(f"writing {LOCK_NAME} in {path}", error) from error

@@ -66,6 +66,8 @@ class Recovery:
         self.hard_state = HardState()
         self.batch = 0
         """The last write batch's number."""
+        self.torn_bytes = 0
+        """So many bytes of a write that was never acknowledged stand behind the last record."""
         self._batch_start = HEADER_BYTES
         self._begun = False
         self._tail: deque[Entry] = deque()
@@ -87,9 +89,14 @@ class Recovery:
 
     def run(self) -> None:
         """Read, verify, repair the tail. Raises `CorruptionError` or `UnknownFormatError` and changes nothing."""
+        self._disk.run(self.examine())
+
+    def examine(self) -> Sequence[DiskOperation]:
+        """Read and verify. Returns what repairs the tail and makes all of it durable; raises as `run` does, and then
+        holds what stands in front of the damage."""
         found = _segments(self._disk)
         if not found:
-            return
+            return ()
         used = len(found)
         while used > 1 and _unused(self._disk, found[used - 1]):
             used -= 1
@@ -97,7 +104,7 @@ class Recovery:
             self._replay_synced(segment)
         repairs = self._replay_last(found[used - 1])
         self._check_complete(found[0].name)
-        self._disk.run((*repairs, *self._tidy(found[used:])))
+        return (*repairs, *self._tidy(found[used:]))
 
     # --- segments ------------------------------------------------------------------------------------------------
 
@@ -109,8 +116,8 @@ class Recovery:
         self._replay(segment, reader)
         if segment.empty or any(reader.bytes_at(segment.end, FRAME_BYTES)):
             raise CorruptionError(
-                f"{segment.name}, offset {segment.end}: a record that had been synced is damaged;"
-                f" {segment_name(segment.number + 1)} was written after it"
+                f"{segment.name}, offset {segment.end}: a record that had been synced is damaged"
+                f" ({_damage(reader, segment.end)}); {segment_name(segment.number + 1)} was written after it"
             )
 
     def _replay_last(self, segment: Segment) -> Sequence[DiskOperation]:
@@ -123,9 +130,10 @@ class Recovery:
             proof = reader.later_batch(end)
             if proof is not None:
                 raise CorruptionError(
-                    f"{name}, offset {end}: a record that had been synced is damaged;"
-                    f" the record at offset {proof} was written after it"
+                    f"{name}, offset {end}: a record that had been synced is damaged"
+                    f" ({_damage(reader, end)}); the record at offset {proof} was written after it"
                 )
+        self.torn_bytes = dirty_end - end
         operations: list[DiskOperation] = []
         if reader.size != segment.size:
             # Only cutting back a write for which there was no room shortens a file, to the end of a record.
@@ -256,6 +264,18 @@ def _segments(disk: Disk) -> list[Segment]:
             raise CorruptionError(f"{segment_name(number + 1)} is missing: {segment_name(following)} exists")
     names = [segment_name(number) for number in numbers]
     return [decode_segment_header(name, disk.read(name, 0, HEADER_BYTES)) for name in names]
+
+
+def _damage(reader: SegmentReader, offset: int) -> str:
+    """What is wrong with the bytes at which a record should stand."""
+    frame = reader.frame_at(offset)
+    if frame is None:
+        return "its frame is missing or does not match its checksum"
+    kind = RECORD_TYPES.get(frame.type)
+    name = f"type {frame.type}" if kind is None else kind.name
+    return (
+        f"{name}, {frame.length} bytes from offset {offset + FRAME_BYTES}: they do not match their checksum"
+    )
 
 
 def _unused(disk: Disk, segment: Segment) -> bool:

@@ -20,7 +20,7 @@ import hashlib
 import re
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import crc32c
@@ -148,6 +148,9 @@ class Segments:
 
     def __bool__(self) -> bool:
         return bool(self._segments)
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self._segments)
 
     def begin(self, segment: Segment) -> None:
         """From now on this one is written. It takes the place of the active one if that is still empty."""

@@ -40,6 +40,11 @@ def snapshot_name(meta: SnapshotMeta) -> str:
     return f"snapshot-{meta.index:014d}-{meta.term:015d}.snp"
 
 
+def snapshot_names(disk: Disk) -> list[str]:
+    """The files that bear a snapshot's name, the newest first."""
+    return sorted((name for name in disk.files() if _NAME.fullmatch(name)), reverse=True)
+
+
 class Verification:
     """Reads a file from end to end, some of it at a time, and compares all checksums."""
 
@@ -137,7 +142,7 @@ class SnapshotFiles:
         """At a start: `restore` the newest that is whole. What was being written is removed; what was being received
         may still be of use. `restore` raises `StorageError` for one that it cannot use."""
         disk = self.disk
-        for name in sorted((name for name in disk.files() if _NAME.fullmatch(name)), reverse=True):
+        for name in snapshot_names(disk):
             try:
                 if not self.kept:
                     file = verify(disk, name)
