@@ -105,7 +105,7 @@ def test_revision_rises_after_the_entry_is_there() -> None:
     seen: list[int] = []
 
     class WatchedShards(Shards):
-        def put(self, key: bytes, value: bytes, revision: int) -> KeyValue | None:
+        def put(self, key: bytes, value: bytes, revision: int) -> tuple[KeyValue, KeyValue | None]:
             seen.append(store.revision)
             return super().put(key, value, revision)
 

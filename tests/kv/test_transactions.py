@@ -145,7 +145,7 @@ def test_the_epoch_is_odd_while_keys_change() -> None:
     seen: list[tuple[bool, int]] = []
 
     class Watched(Shards):
-        def put(self, key: bytes, value: bytes, revision: int) -> KeyValue | None:
+        def put(self, key: bytes, value: bytes, revision: int) -> tuple[KeyValue, KeyValue | None]:
             seen.append((store.epoch % 2 == 1, store.revision))
             return super().put(key, value, revision)
 

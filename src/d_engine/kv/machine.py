@@ -11,6 +11,7 @@ from d_engine.format.errors import InvalidRequestError, InvariantViolation, Malf
 from d_engine.format.state_machine import ApplyContext
 from d_engine.kv import results as result_codec
 from d_engine.kv.commands import HEAD, PUT, Delete, DeleteRange, Put, decode_command
+from d_engine.kv.history import History
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.queries import answer_query
 from d_engine.kv.results import RESULT, UNCHANGED, WRITTEN
@@ -34,6 +35,11 @@ class KvStateMachine:
         """Of the last command that wrote."""
         return self.store.revision
 
+    @property
+    def history(self) -> History:
+        """Its last writes, for watchers."""
+        return self.store.history
+
     def apply(self, commands: Sequence[bytes], context: ApplyContext) -> list[bytes]:
         """Carry the commands out, in order; one result for each."""
         store = self.store
@@ -52,6 +58,7 @@ class KvStateMachine:
                     append(pack_result(WRITTEN, store.revision))
                     continue
             append(self._apply_other(command))
+        store.history.seal(store.revision, context.log_time, sum(map(len, commands)))
         return results
 
     def query(self, request: bytes) -> bytes:

@@ -8,6 +8,9 @@ A command that may write several keys is a *change*: `begin_change`, then `put_i
 `delete_range_in_change`, then `end_change`. All keys that it writes get the same revision, which is the store's from
 its end on. No other method that writes may be called in between; whatever reads sees the writes so far.
 
+Every write is recorded in `history`, with the entry before it; whoever deletes keys says why, with `cause`. The caller
+seals the history when a batch of commands is done (`d_engine.kv.history`).
+
 Threads: the owner (the thread that applies the log) may call everything. Any other thread may call `get` only, which
 is a single look-up and sees an entry before or after a write, never in between. `epoch` is odd while more than one key
 is being changed. A thread that cares reads it before and after `get`: if it was odd or has changed, the answer is not
@@ -19,6 +22,8 @@ from itertools import takewhile
 from typing import Protocol
 
 from d_engine.format.errors import InvariantViolation
+from d_engine.kv.events import Cause, Removed
+from d_engine.kv.history import History
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.ordered import FrozenKeys, OrderedKeys
 from d_engine.kv.shards import FrozenShards, Shards
@@ -57,9 +62,10 @@ class StoreView:
 class Store:
     """The entries now."""
 
-    __slots__ = ("_keys", "_shards", "epoch", "get", "revision")
+    __slots__ = ("_keys", "_shards", "epoch", "get", "history", "revision")
 
     def __init__(self) -> None:
+        self.history = History()
         self._shards = Shards()
         self._keys = OrderedKeys()
         self.revision = 0
@@ -75,18 +81,21 @@ class Store:
     def put(self, key: bytes, value: bytes) -> KeyValue | None:
         """Set the key. Returns the entry that was replaced."""
         revision = self.revision + 1
-        previous = self._shards.put(key, value, revision)
+        write = self._shards.put(key, value, revision)
+        previous = write[1]
         if previous is None:
             self._keys.add(key)
+        self.history.record(write)
         # After the entry: who sees the revision on another thread finds the write.
         self.revision = revision
         return previous
 
-    def delete(self, key: bytes) -> KeyValue | None:
+    def delete(self, key: bytes, cause: Cause = "deleted") -> KeyValue | None:
         """Remove the key. Returns the entry that was removed; None, and no new revision, if there was none."""
         previous = self._shards.pop(key)
         if previous is not None:
             self._keys.discard(key)
+            self.history.record((Removed(previous.key, self.revision + 1, cause), previous))
             self.revision += 1
         return previous
 
@@ -111,22 +120,26 @@ class Store:
 
     def put_in_change(self, key: bytes, value: bytes) -> None:
         """Set a key that this change has not written yet."""
-        if self._shards.put(key, value, self.revision + 1) is None:
+        write = self._shards.put(key, value, self.revision + 1)
+        if write[1] is None:
             self._keys.add(key)
+        self.history.record(write)
 
-    def delete_in_change(self, key: bytes) -> bool:
+    def delete_in_change(self, key: bytes, cause: Cause = "deleted") -> bool:
         """Remove a key that this change has not written yet. Returns whether it existed."""
-        if self._shards.pop(key) is None:
+        previous = self._shards.pop(key)
+        if previous is None:
             return False
         self._keys.discard(key)
+        self.history.record((Removed(previous.key, self.revision + 1, cause), previous))
         return True
 
     def delete_range_in_change(self, start: bytes, end: bytes | None) -> int:
         """Remove all keys of a range, none of which this change has written yet. Returns how many there were."""
         keys = self._keys.discard_range(start, end)
-        pop = self._shards.pop
+        pop, record, revision = self._shards.pop, self.history.record, self.revision + 1
         for key in keys:
-            pop(key)
+            record((Removed(key, revision, "deleted"), pop(key)))
         return len(keys)
 
     def end_change(self, wrote: bool) -> None:
@@ -165,6 +178,7 @@ class Store:
         self._shards.adopt(shards)
         self._keys = keys
         self.revision = revision
+        self.history.reset(revision)
         self.epoch += 1
 
     def _keys_in(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
