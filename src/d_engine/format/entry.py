@@ -19,10 +19,10 @@ Layout, little-endian, 40 bytes, then the payload::
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 
 import crc32c
+from msgspec import Struct
 
 from d_engine.format.errors import MalformedError
 from d_engine.format.ids import MAX_LOG_INDEX, MAX_TERM, MAX_U63, LogIndex, Nanoseconds, Term
@@ -50,8 +50,7 @@ class EntryKind(IntEnum):
 _KINDS = {kind.value: kind for kind in EntryKind}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """One entry, with its encoded form. Build with `Entry.create` or `Entry.decode`, never directly."""
 
     kind: EntryKind

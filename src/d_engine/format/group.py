@@ -17,10 +17,10 @@ Layout, little-endian, 32 bytes, then the commands::
 """
 
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import crc32c
+from msgspec import Struct
 
 from d_engine.format.errors import MalformedError
 from d_engine.format.ids import MAX_U63, SessionId
@@ -32,8 +32,7 @@ GROUP_HEADER_BYTES = _HEADER.size
 COMMAND_OVERHEAD_BYTES = _LENGTH.size
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """A decoded group; `commands` are the bytes that the state machine gets."""
 
     session: SessionId
@@ -103,29 +102,32 @@ def decode_group(data: bytes | memoryview, offset: int = 0) -> tuple[Group, int]
     """The group at `offset`, and the offset behind it. Raises `MalformedError`."""
     session, number, count, size = peek_group(data, offset)
     floor: int = _HEADER.unpack_from(data, offset)[2]
-    end = offset + size
-    position = offset + GROUP_HEADER_BYTES
-    commands = []
-    unpack = _LENGTH.unpack_from
-    view = bytes(data[position:end])
-    base, limit = 0, end - position
+    position, end = offset + GROUP_HEADER_BYTES, offset + size
+    checksum = crc32c.crc32c(memoryview(data)[position:end])
+    commands: list[bytes] = []
+    # One slice a command: this loop runs for every command on every replica.
+    source = data if isinstance(data, bytes) else bytes(data)
+    unpack, append = _LENGTH.unpack_from, commands.append
     for _ in range(count):
-        if base + COMMAND_OVERHEAD_BYTES > limit:
+        begin = position + COMMAND_OVERHEAD_BYTES
+        if begin > end:
             raise MalformedError("a group's commands run past its end")
-        length = unpack(view, base)[0]
-        base += COMMAND_OVERHEAD_BYTES
-        commands.append(view[base : base + length])
-        base += length
-    if base != limit:
-        raise MalformedError(f"a group's commands end at {base}, its length says {limit}")
-    return Group(session, number, floor, tuple(commands), crc32c.crc32c(view)), end
+        position = begin + unpack(source, position)[0]
+        append(source[begin:position])
+    if position != end:
+        raise MalformedError(
+            f"a group's commands end at {position - offset - GROUP_HEADER_BYTES}, "
+            f"its length says {size - GROUP_HEADER_BYTES}"
+        )
+    return Group(session, number, floor, tuple(commands), checksum), end
 
 
-def decode_groups(payload: bytes | memoryview, count: int) -> Iterator[Group]:
-    """The groups of an entry's payload, in order."""
-    offset = 0
+def decode_groups(data: bytes | memoryview, count: int, offset: int = 0) -> list[Group]:
+    """The groups of an entry's payload, which begins at `offset`, in order. Raises `MalformedError`."""
+    groups = []
     for _ in range(count):
-        group, offset = decode_group(payload, offset)
-        yield group
-    if offset != len(payload):
-        raise MalformedError(f"an entry's {count} groups end at {offset}, its payload at {len(payload)}")
+        group, offset = decode_group(data, offset)
+        groups.append(group)
+    if offset != len(data):
+        raise MalformedError(f"an entry's {count} groups end at {offset}, its payload at {len(data)}")
+    return groups

@@ -5,14 +5,14 @@ replicas could hold differently at the same index. Its time is `ApplyContext.log
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from d_engine.format.ids import LogIndex, Nanoseconds, Term
 
 
-@dataclass(frozen=True, slots=True)
-class ApplyContext:
+class ApplyContext(Struct, frozen=True, gc=False):
     """Where in the log the commands stand. All commands of one entry share it."""
 
     index: LogIndex

@@ -194,20 +194,23 @@ class Raft(RaftView):
         leading = state.leading
         if leading is not None:
             self._replication.advance_commit(leading)
-            self._transfer.drive(leading, now)
+            if leading.transfer is not None:
+                self._transfer.drive(leading, now)
             self._reads.run_round(leading, now)
             self._replication.send_appends(leading, now)
         else:
             self._reads.ask(now)
             self._follower_log.acknowledge()
-        effects = Effects()
-        effects.persist = state.durability.take_persist(state.hard_state, state.log, now)
-        effects.sends = state.durability.take_messages()
-        effects.read_ready = self._reads.take_ready()
-        effects.install, state.install = state.install, None
+        effects = Effects(
+            state.durability.take_persist(state.hard_state, state.log, now),
+            state.durability.take_messages(),
+            read_ready=self._reads.take_ready(),
+        )
+        if state.install is not None:
+            effects.install, state.install = state.install, None
         if state.log.commit_index != self._told_commit:
             effects.commit_index = self._told_commit = state.log.commit_index
-        standing = (state.role, state.term, state.leader, state.is_ready)
+        standing = (state.role, state.hard_state.term, state.leader, state.is_ready)
         if standing != self._told_standing:
             self._told_standing = standing
             effects.leader_state = LeaderState(*standing)

@@ -19,7 +19,8 @@ A disk is *stalled* when a write is under way and no write has ended for a given
 """
 
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from d_engine.format.ids import LogIndex, Nanoseconds, NodeId, Term
 from d_engine.format.messages import RaftMessage
@@ -28,8 +29,7 @@ from d_engine.raft.effects import Persist
 from d_engine.raft.log import RaftLog
 
 
-@dataclass(slots=True)
-class _Write:
+class _Write(Struct):
     """What is durable once storage has reported `seq`: the hard state, and the log up to `(index, term)`."""
 
     seq: int
@@ -90,10 +90,10 @@ class Durability:
 
     def take_persist(self, hard_state: HardState, log: RaftLog, now: Nanoseconds) -> Persist | None:
         """Everything that storage was not given yet."""
-        changed = self.rewrite or hard_state != self.handed
-        entries = log.take_unsaved()
-        if not changed and not entries:
+        changed = self.rewrite or (hard_state is not self.handed and hard_state != self.handed)
+        if not changed and log.handed_index == log.last_index:
             return None
+        entries = log.take_unsaved()
         if not self._writes:
             self._waiting_since = now
         self._seq += 1
@@ -118,7 +118,7 @@ class Durability:
         self._waiting_since = now
         if done.index > log.durable_index and done.term in (0, log.term_at(done.index)):
             log.durable_index = done.index
-        if done.hard_state != self.durable:
+        if done.hard_state is not self.durable and done.hard_state != self.durable:
             self.durable = done.hard_state
             self._release()
         return True

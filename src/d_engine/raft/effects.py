@@ -4,8 +4,10 @@ The core performs nothing. After any number of inputs the caller takes the effec
 `sends` may leave at once, because the core holds back each message until what it promises is durable.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from d_engine.format.entry import Entry
 from d_engine.format.ids import LogIndex, NodeId, Term
@@ -22,8 +24,7 @@ class Role(Enum):
     LEADER = "leader"
 
 
-@dataclass(frozen=True, slots=True)
-class Persist:
+class Persist(Struct, frozen=True):
     """Hand to storage, in this order: the hard state (if not None), then the entries. Everything up to `seq` being
     durable is told to the core by `Raft.persisted(seq, now)`."""
 
@@ -42,8 +43,7 @@ class LeaderState:
     ready: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ReadReady:
+class ReadReady(Struct, frozen=True, gc=False):
     """All reads of batches up to `batch` may be answered from any state that has applied `read_index`."""
 
     batch: int
@@ -58,12 +58,11 @@ class Install:
     snapshot: SnapshotMeta
 
 
-@dataclass(slots=True)
-class Effects:
+class Effects(Struct):
     """One turn's effects. Carry them out in this order: persist, sends, then the rest."""
 
     persist: Persist | None = None
-    sends: list[tuple[NodeId, RaftMessage]] = field(default_factory=list)
+    sends: list[tuple[NodeId, RaftMessage]] = []
     commit_index: LogIndex | None = None
     """The new commit index, when it moved: apply up to it, then call `Raft.applied`."""
     read_ready: ReadReady | None = None

@@ -40,6 +40,8 @@ class RaftLog:
         "_terms",
         "applied_index",
         "commit_index",
+        "configuration",
+        "configuration_index",
         "durable_index",
         "first_index",
         "handed_index",
@@ -70,6 +72,11 @@ class RaftLog:
         base = fallback if snapshot is None else snapshot.configuration
         self._configurations = [(start, base)]
         self._configurations += [pair for pair in recovered.configurations if pair[0] > start]
+        self.configuration: Configuration
+        """The one in force: the newest in the log, committed or not. Looked at many times a turn."""
+        self.configuration_index: LogIndex
+        """Where it stands; 0 for the bootstrap configuration."""
+        self._put_in_force()
         tail = recovered.tail
         self._cache = EntryCache(last + 1 - len(tail), cache_bytes)
         for entry in tail:
@@ -113,6 +120,7 @@ class RaftLog:
         self.last_index = entry.index
         if entry.kind is EntryKind.CONFIGURATION:
             self._configurations.append((entry.index, decode_configuration(entry.payload)))
+            self._put_in_force()
 
     def truncate(self, first: LogIndex) -> None:
         """Cut off everything from `first` on. Configurations are rolled back."""
@@ -124,6 +132,7 @@ class RaftLog:
         self._cache.truncate(first)
         while self._configurations[-1][0] >= first:
             self._configurations.pop()
+        self._put_in_force()
         self.last_index = first - 1
         self.handed_index = min(self.handed_index, first - 1)
         self.durable_index = min(self.durable_index, first - 1)
@@ -144,9 +153,9 @@ class RaftLog:
 
     def take_unsaved(self) -> tuple[Entry, ...]:
         """The entries that storage was not given yet; from now on it counts as given."""
-        if self.handed_index == self.last_index:
-            return ()
         first = self.handed_index + 1
+        if first > self.last_index:
+            return ()
         entries = self._cache.slice(first, self.last_index, self._cache.size)
         self.handed_index = self.last_index
         self._cache.shrink(self.handed_index)
@@ -154,15 +163,8 @@ class RaftLog:
 
     # --- configurations ----------------------------------------------------------------------------------------------
 
-    @property
-    def configuration(self) -> Configuration:
-        """The one in force: the newest in the log, committed or not."""
-        return self._configurations[-1][1]
-
-    @property
-    def configuration_index(self) -> LogIndex:
-        """Where the configuration in force stands; 0 for the bootstrap configuration."""
-        return self._configurations[-1][0]
+    def _put_in_force(self) -> None:
+        self.configuration_index, self.configuration = self._configurations[-1]
 
     def configuration_at(self, index: LogIndex) -> Configuration:
         """The configuration that was in force at `index`, which is not before the newest snapshot's."""
@@ -203,3 +205,4 @@ class RaftLog:
         self._terms = TermRuns((TermRun(meta.index, meta.term),))
         self._cache.clear(meta.index + 1)
         self._configurations = [(meta.index, meta.configuration)]
+        self._put_in_force()

@@ -50,14 +50,16 @@ class Electorate:
 
     def reached(self, values: Mapping[NodeId, int]) -> int:
         """The highest value that a majority of each half has reached. A node that is not named stands at 0."""
-        if not self._halves:
-            return 0
-        return min(self._reached_in(half, values) for half in self._halves)
-
-    def _reached_in(self, half: tuple[NodeId, ...], values: Mapping[NodeId, int]) -> int:
-        bound = self.bound
-        standing = sorted([values.get(voter, 0) if voter in bound else 0 for voter in half])
-        return standing[(len(standing) - 1) // 2]
+        bound, lowest = self.bound, None
+        for half in self._halves:
+            # A loop and not a comprehension, which would be a call: this is asked several times for each batch.
+            standing = []
+            for voter in half:
+                standing.append(values.get(voter, 0) if voter in bound else 0)
+            standing.sort()
+            reached = standing[(len(standing) - 1) // 2]
+            lowest = reached if lowest is None or reached < lowest else lowest
+        return 0 if lowest is None else lowest
 
     def tally(self, votes: Mapping[NodeId, bool]) -> Ballot:
         """Won if each half has a majority of yes; lost if one of them cannot get it any more."""

@@ -67,11 +67,17 @@ class Reads:
 
     def run_round(self, leading: Leading, now: Nanoseconds) -> None:
         """Once a turn: confirm what was echoed, send a round if reads have joined or a heartbeat is due."""
+        due = now >= leading.next_heartbeat
+        if due or self._batch > self._answered or leading.remote_reads:
+            self._start_round(leading, due, now)
+        if leading.rounds.under_way or leading.answers:
+            self._confirm(leading)
+
+    def _start_round(self, leading: Leading, due: bool, now: Nanoseconds) -> None:
         state, rounds = self._state, leading.rounds
         wanted = state.is_ready and not rounds.is_full
         batch = self._batch if wanted and self._batch > max(self._answered, leading.batch_joined) else 0
         remote = leading.remote_reads if wanted else {}
-        due = now >= leading.next_heartbeat
         if batch or remote or due:
             started = rounds.start(now, state.log.commit_index, batch, remote)
             if batch:
@@ -80,14 +86,12 @@ class Reads:
                 leading.remote_reads = {}
             if due or not state.electorate.is_sole(state.node_id):
                 self._replication.send_heartbeats(leading, started.number, now)
-        self._confirm(leading)
 
     def _confirm(self, leading: Leading) -> None:
         state = self._state
-        if leading.rounds.is_idle and not leading.answers:
-            return
-        echoed = {peer: progress.round_acked for peer, progress in leading.progress.items()}
-        echoed[state.node_id] = leading.rounds.number
+        echoed = {state.node_id: leading.rounds.number}
+        for peer, progress in leading.progress.items():
+            echoed[peer] = progress.round_acked
         for confirmed in leading.rounds.confirm(state.electorate.reached(echoed)):
             if confirmed.batch:
                 self._answer(confirmed.batch, confirmed.read_index)
@@ -125,7 +129,7 @@ class Reads:
     def ask(self, now: Nanoseconds) -> None:
         """Once a turn: ask the leader for what has joined, or again if it has not answered."""
         state = self._state
-        if not self.waiting or not state.leader:
+        if self._batch <= self._answered or not state.leader:
             return
         asked_in = (state.term, state.leader)
         again = now >= self._asked_at + state.settings.heartbeat_ns
@@ -137,7 +141,7 @@ class Reads:
     @property
     def deadline(self) -> Nanoseconds | None:
         """When to ask again."""
-        if not self.waiting or not self._state.leader or self._state.leading is not None:
+        if self._batch <= self._answered or not self._state.leader or self._state.leading is not None:
             return None
         return self._asked_at + self._state.settings.heartbeat_ns
 

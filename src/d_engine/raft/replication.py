@@ -109,10 +109,11 @@ class Replication:
         state, log = self._state, self._state.log
         if log.commit_index == log.last_index:
             return
-        matches = {peer: progress.match_index for peer, progress in leading.progress.items()}
-        matches[state.node_id] = log.durable_index
+        matches = {state.settings.node_id: log.durable_index}
+        for peer, progress in leading.progress.items():
+            matches[peer] = progress.match_index
         index = state.electorate.reached(matches)
-        if index > log.commit_index and log.term_at(index) == state.term:
+        if index > log.commit_index and log.term_at(index) == state.hard_state.term:
             log.commit_index = index
 
     # --- sending -----------------------------------------------------------------------------------------------------
@@ -127,15 +128,17 @@ class Replication:
         state = self._state
         commit_index = min(progress.match_index, state.told_commit)
         progress.commit_sent = max(progress.commit_sent, commit_index)
-        state.send(peer, Heartbeat(state.term, number, commit_index, state.log_time))
+        state.send(peer, Heartbeat(state.hard_state.term, number, commit_index, state.log_time))
 
     def send_appends(self, leading: Leading, now: Nanoseconds) -> None:
         """Everything that flow control lets through, and the commit index to those who got nothing else."""
-        told = self._state.told_commit
+        told, last_index = self._state.told_commit, self._state.log.last_index
         built: dict[LogIndex, AppendRequest] = {}
         for peer, progress in leading.progress.items():
-            sent = self._send_to(peer, progress, built, now)
-            if not sent and min(progress.match_index, told) > progress.commit_sent:
+            # Most often a peer has been sent everything, and there is nothing to ask.
+            behind = progress.next_index <= last_index or progress.state is not ProgressState.REPLICATE
+            sent = behind and self._send_to(peer, progress, built, now)
+            if not sent and progress.commit_sent < told and progress.commit_sent < progress.match_index:
                 self._send_heartbeat(peer, progress, 0)
 
     def _send_to(
@@ -150,7 +153,9 @@ class Replication:
             request = built.get(progress.next_index)
             if request is None:
                 request = built[progress.next_index] = self._append_from(progress.next_index)
-            size = sum(len(entry.data) for entry in request.entries)
+            size = 0
+            for entry in request.entries:
+                size += len(entry.data)
             if progress.in_flight_bytes and progress.in_flight_bytes + size > limit:
                 break
             last = request.prev_index + len(request.entries)

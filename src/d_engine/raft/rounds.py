@@ -38,7 +38,8 @@ class Rounds:
     number: int = 0
     confirmed_at: Nanoseconds | None = None
     """When the newest confirmed round was sent."""
-    _under_way: deque[Round] = field(default_factory=deque)
+    under_way: deque[Round] = field(default_factory=deque)
+    """Whose echoes are waited for, oldest first."""
 
     def start(
         self, now: Nanoseconds, read_index: LogIndex, batch: int = 0, remote: dict[NodeId, int] | None = None
@@ -47,24 +48,19 @@ class Rounds:
         self.number += 1
         started = Round(self.number, now, read_index, batch, remote or {})
         if batch or remote or not self.is_full:
-            self._under_way.append(started)
+            self.under_way.append(started)
         return started
 
     @property
     def is_full(self) -> bool:
         """True while so many rounds are under way that further reads wait for one of them to end."""
-        return len(self._under_way) >= MAX_ROUNDS
-
-    @property
-    def is_idle(self) -> bool:
-        """True if no echo is waited for."""
-        return not self._under_way
+        return len(self.under_way) >= MAX_ROUNDS
 
     def confirm(self, number: int) -> list[Round]:
         """A majority has echoed `number`: the rounds that are confirmed by that, oldest first."""
         confirmed: list[Round] = []
-        while self._under_way and self._under_way[0].number <= number:
-            confirmed.append(self._under_way.popleft())
+        while self.under_way and self.under_way[0].number <= number:
+            confirmed.append(self.under_way.popleft())
         if confirmed:
             self.confirmed_at = confirmed[-1].sent_at
         return confirmed

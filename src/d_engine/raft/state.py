@@ -185,7 +185,8 @@ class RaftState:
     def told_commit(self) -> LogIndex:
         """The commit index that a leader may tell: one that it has itself applied, so that nobody serves a state that
         the leader, asked next, would not show yet."""
-        return min(self.log.commit_index, self.log.applied_index)
+        log = self.log
+        return log.applied_index if log.applied_index < log.commit_index else log.commit_index
 
     # --- roles -------------------------------------------------------------------------------------------------------
 

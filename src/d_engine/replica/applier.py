@@ -7,7 +7,7 @@ entries made, on nothing else: that is what keeps replicas equal.
 import struct
 from collections.abc import Callable, Sequence
 
-from d_engine.format.entry import Entry, EntryKind
+from d_engine.format.entry import ENTRY_HEADER_BYTES, Entry, EntryKind
 from d_engine.format.errors import (
     DEngineError,
     InvariantViolation,
@@ -58,7 +58,7 @@ class Applier:
         self.log_time = max(self.log_time, entry.log_time)
         if entry.kind is EntryKind.COMMANDS:
             context = ApplyContext(entry.index, entry.term, self.log_time)
-            for ordinal, group in enumerate(decode_groups(entry.payload, entry.count)):
+            for ordinal, group in enumerate(decode_groups(entry.data, entry.count, ENTRY_HEADER_BYTES)):
                 self._apply_group(group, ordinal, context)
         self.applied_index = entry.index
 
