@@ -14,8 +14,10 @@ from d_engine.testing.sim.script import DEFAULT_STEPS, Script, draw_script
 
 REPEAT_EVERY = 25
 """One run in so many is made twice: the same seed must give the same trace."""
-ENOUGH_RUNS = 200
-"""A batch of so many runs of a profile in which one of its faults never fired is no proof of anything."""
+ENOUGH_RUNS = 50
+"""So many runs that may have a fault, none of which had it, are no proof of anything."""
+MAX_FAILURES = 20
+"""After so many it is known that something is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,14 @@ class Summary:
 
     def silent_faults(self) -> list[str]:
         """Faults that should have fired in so many runs and did not."""
-        expected: dict[str, bool] = {}
+        chances: Counter[str] = Counter()
         for profile, runs in self.profiles.items():
-            if runs >= ENOUGH_RUNS:
-                expected.update(dict.fromkeys(PROFILES[profile].faults, True))
-        return sorted(name for name in expected if not self.counters[f"fault: {name}"])
+            chances.update(dict.fromkeys(PROFILES[profile].faults, runs))
+        return sorted(
+            name
+            for name, runs in chances.items()
+            if runs >= ENOUGH_RUNS and not self.counters[f"fault: {name}"]
+        )
 
     def lines(self) -> Iterator[str]:
         """In words."""
@@ -123,15 +128,18 @@ def run_batch(
     tasks: Iterable[Task],
     jobs: int | None = None,
     time_limit: float = float("inf"),
+    at_least: int = 0,
     progress: Callable[[Summary], None] = lambda summary: None,
 ) -> Summary:
-    """Run the tasks over all cores; stop taking new ones after `time_limit` seconds."""
+    """Run the tasks over all cores; stop taking new ones after `time_limit` seconds and `at_least` runs, or when there
+    is nothing more to learn from failures."""
     summary = Summary()
     began = time.monotonic()
 
     def within_time() -> Iterator[Task]:
-        for task in tasks:
-            if time.monotonic() - began > time_limit:
+        for number, task in enumerate(tasks):
+            out_of_time = time.monotonic() - began > time_limit and number >= at_least
+            if out_of_time or len(summary.failures) >= MAX_FAILURES:
                 return
             yield task
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from d_engine.testing.sim.batch import REPEAT_EVERY, Summary, Task, run_batch
 from d_engine.testing.sim.corpus import read_corpus
+from d_engine.testing.sim.faults import FAULTS
 from d_engine.testing.sim.profiles import PROFILES
 from d_engine.testing.sim.report import describe_failure, describe_success, lanes
 from d_engine.testing.sim.run import run_script
@@ -23,15 +24,19 @@ Write = Callable[[str], object]
 
 def main(arguments: Sequence[str], write: Write = sys.stdout.write) -> int:
     """Run what the arguments say. Returns the exit code: 1 if an invariant was broken."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     commit = current_commit()
     if options.seeds is None and options.minutes is None and options.corpus is None:
+        if options.profile == "mix":
+            parser.error("a single seed needs one profile; mix is for --seeds and --minutes")
         return _run_one(options, commit, write)
     summary = run_batch(
         _tasks(options, commit),
         options.jobs,
         60 * options.minutes if options.minutes is not None else float("inf"),
-        _progress(write) if sys.stdout.isatty() else _silence,
+        options.at_least,
+        Progress(write, sys.stdout.isatty()).show,
     )
     return _conclude(summary, write)
 
@@ -47,40 +52,81 @@ def current_commit() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="d-engine sim", description="Simulate whole clusters under faults.")
+    parser = argparse.ArgumentParser(
+        prog="d-engine sim",
+        description="Simulate whole clusters under faults. Exit code 1: an invariant was broken; 2: bad usage.",
+        epilog="profiles:\n" + "\n".join(f"  {name:12} {known.about}" for name, known in PROFILES.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--seed", type=int, default=0, help="run this seed")
-    parser.add_argument("--seeds", help="run the seeds A:B (B excluded) over all cores")
-    parser.add_argument("--minutes", type=float, help="run seeds drawn from the commit for so long")
+    parser.add_argument(
+        "--seeds", type=_range, metavar="A:B", help="run the seeds A:B (B excluded) over all cores"
+    )
+    parser.add_argument("--minutes", type=_positive_float, help="run seeds drawn from the commit for so long")
     parser.add_argument(
         "--at-least", type=int, default=0, help="with --minutes: so many runs, however long they take"
     )
     parser.add_argument("--corpus", type=Path, help="run every seed of this file first")
     parser.add_argument(
-        "--profile", default="general", choices=(*PROFILES, "mix"), help="a family of faults and loads"
+        "--profile",
+        default="general",
+        choices=(*PROFILES, "mix"),
+        metavar="NAME",
+        help="a family of faults and loads, or mix: all in turn",
     )
-    parser.add_argument("--nodes", type=int, help="so many nodes instead of what the seed draws")
+    parser.add_argument("--nodes", type=_positive, help="so many nodes instead of what the seed draws")
     parser.add_argument(
-        "--steps", type=int, default=DEFAULT_STEPS, help="events before the faults are healed"
+        "--steps", type=_positive, default=DEFAULT_STEPS, help="events before the faults are healed"
     )
-    parser.add_argument("--faults", help="only these faults, by name, with commas between")
+    parser.add_argument(
+        "--faults", type=_faults, metavar="A,B", help="only these faults, by name, with commas between"
+    )
     parser.add_argument("--trace", type=Path, help="with --seed: write every event into this file")
     parser.add_argument("--script", type=Path, help="run a script that was kept instead of a seed")
     parser.add_argument(
         "--shrink", type=Path, help="if it fails, make it small and keep the script in this file"
     )
-    parser.add_argument("--jobs", type=int, help="processes; all cores by default")
+    parser.add_argument("--jobs", type=_positive, help="processes; all cores by default")
     return parser
 
 
-def _faults(options: argparse.Namespace) -> tuple[str, ...] | None:
-    return tuple(options.faults.split(",")) if options.faults is not None else None
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def _positive_float(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def _range(text: str) -> range:
+    first, _, end = text.partition(":")
+    if not first.isdecimal() or not end.isdecimal() or int(first) >= int(end):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range A:B with A below B, like 0:1000")
+    return range(int(first), int(end))
+
+
+def _faults(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in FAULTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"unknown: {', '.join(unknown)}. There are: {', '.join(sorted(FAULTS))}"
+        )
+    return names
 
 
 def _script(options: argparse.Namespace) -> Script:
     if options.script is not None:
         return script_from_json(options.script.read_bytes())
-    profile = "general" if options.profile == "mix" else options.profile
-    return draw_script(options.seed, profile, options.nodes, options.steps, _faults(options))
+    return draw_script(options.seed, options.profile, options.nodes, options.steps, options.faults)
 
 
 def _run_one(options: argparse.Namespace, commit: str, write: Write) -> int:
@@ -109,8 +155,7 @@ def _tasks(options: argparse.Namespace, commit: str) -> Iterator[Task]:
     kept = read_corpus(options.corpus) if options.corpus is not None else ()
     corpus = (Task(entry.seed, entry.profile, entry.nodes, commit=commit) for entry in kept)
     if options.seeds is not None:
-        first, _, end = options.seeds.partition(":")
-        seeds: Iterator[int] = iter(range(int(first), int(end)))
+        seeds: Iterator[int] = iter(options.seeds)
     elif options.minutes is not None:
         seeds = count(int(commit[:12], 16) if commit != "unknown" else 0)
     else:
@@ -121,7 +166,7 @@ def _tasks(options: argparse.Namespace, commit: str) -> Iterator[Task]:
             MIX[number % len(MIX)] if options.profile == "mix" else options.profile,
             options.nodes,
             options.steps,
-            _faults(options),
+            options.faults,
             commit,
             number % REPEAT_EVERY == 0,
         )
@@ -131,9 +176,6 @@ def _tasks(options: argparse.Namespace, commit: str) -> Iterator[Task]:
 
 
 def _conclude(summary: Summary, write: Write) -> int:
-    write("\n")
-    for ending in summary.failures:
-        write(ending.failure + "\n\n")
     write("\n".join(summary.lines()) + "\n")
     silent = summary.silent_faults()
     if silent:
@@ -143,14 +185,21 @@ def _conclude(summary: Summary, write: Write) -> int:
     return 1 if summary.failures or silent else 0
 
 
-def _progress(write: Write) -> Callable[[Summary], None]:
-    def show(summary: Summary) -> None:
-        rate = summary.events / summary.seconds if summary.seconds else 0
-        write(f"\r{summary.runs} runs, {rate:,.0f} events a second, {len(summary.failures)} failures ")
-        sys.stdout.flush()
+class Progress:
+    """Tells what a batch does: each failure at once, and on a terminal how far it is."""
 
-    return show
+    def __init__(self, write: Write, on_terminal: bool) -> None:
+        self._write = write
+        self._on_terminal = on_terminal
+        self._told = 0
 
-
-def _silence(summary: Summary) -> None:
-    """Nobody is looking."""
+    def show(self, summary: Summary) -> None:
+        """After each run."""
+        start = "\r" if self._on_terminal else ""
+        for ending in summary.failures[self._told :]:
+            self._write(f"{start}{ending.failure}\n\n")
+        self._told = len(summary.failures)
+        if self._on_terminal:
+            rate = summary.events / summary.seconds if summary.seconds else 0
+            self._write(f"\r{summary.runs} runs, {rate:,.0f} events a second, {self._told} failures ")
+            sys.stdout.flush()

@@ -143,8 +143,9 @@ class SimDisk:
         self.go_on()
 
     def go_on(self) -> None:
-        """What hung goes on."""
-        self.trouble.hanging = False
+        """What hung goes on, unless the disk hangs."""
+        if self.trouble.hanging:
+            return
         hung, self._hung = self._hung, []
         for lane, position, life in hung:
             self._events.after(0, self._do, lane, position, life)

@@ -201,76 +201,48 @@ def _disconnect_and_return(world: "World", rng: Random) -> Undo:
 # --- the quality of links -----------------------------------------------------------------------------------
 
 
-def _worsen(world: "World", rng: Random, change: Callable[[int, int], Undo]) -> Undo:
+def _worsen(world: "World", rng: Random, **values: object) -> Undo:
+    """All links, or some."""
     links = world.fabric.wires.links()
     if not links:
         raise NotNow
     chosen = links if rng.random() < 0.5 else rng.sample(links, rng.randrange(1, len(links) + 1))
-    return several([change(source, to) for source, to in chosen])
+    wires, overlays = world.fabric.wires, world.overlays
+    return several([overlays.put(wires.link(source, to).quality, **values) for source, to in chosen])
 
 
 @fault("lossy")
 def _lossy(world: "World", rng: Random) -> Undo:
-    loss = rng.choice((0.02, 0.1, 0.3))
-
-    def change(source: NodeId, to: NodeId) -> Undo:
-        quality = world.fabric.wires.link(source, to).quality
-        before, quality.loss = quality.loss, loss
-        return lambda: setattr(quality, "loss", before)
-
-    return _worsen(world, rng, change)
+    return _worsen(world, rng, loss=rng.choice((0.02, 0.1, 0.3)))
 
 
 @fault("duplicating")
 def _duplicating(world: "World", rng: Random) -> Undo:
-    def change(source: NodeId, to: NodeId) -> Undo:
-        quality = world.fabric.wires.link(source, to).quality
-        before, quality.duplicate = quality.duplicate, 0.5
-        return lambda: setattr(quality, "duplicate", before)
-
-    return _worsen(world, rng, change)
+    return _worsen(world, rng, duplicate=0.5)
 
 
 @fault("reordering")
 def _reordering(world: "World", rng: Random) -> Undo:
-    def change(source: NodeId, to: NodeId) -> Undo:
-        quality = world.fabric.wires.link(source, to).quality
-        before, quality.reorder = quality.reorder, 0.3
-        return lambda: setattr(quality, "reorder", before)
-
-    return _worsen(world, rng, change)
+    return _worsen(world, rng, reorder=0.3)
 
 
 @fault("slow_network")
 def _slow_network(world: "World", rng: Random) -> Undo:
     """75 ms, give or take 50."""
-
-    def change(source: NodeId, to: NodeId) -> Undo:
-        quality = world.fabric.wires.link(source, to).quality
-        before = (quality.latency, quality.jitter)
-        quality.latency, quality.jitter = 25 * MILLISECOND, 50 * MILLISECOND
-
-        def undo() -> None:
-            quality.latency, quality.jitter = before
-
-        return undo
-
-    return _worsen(world, rng, change)
+    return _worsen(world, rng, latency=25 * MILLISECOND, jitter=50 * MILLISECOND)
 
 
 @fault("narrow_link")
 def _narrow_link(world: "World", rng: Random) -> Undo:
     """One member gets its messages at a trickle."""
     node = rng.choice(world.ids)
-    rate = rng.choice((1, 1000, 100_000))
-    qualities = [world.fabric.wires.link(other, node).quality for other in _others(world, node)]
-    for quality in qualities:
-        quality.bytes_per_second = rate
+    others, rate = _others(world, node), rng.choice((1, 1000, 100_000))
+    qualities = [world.fabric.wires.link(other, node).quality for other in others]
+    undos = [world.overlays.put(quality, bytes_per_second=rate) for quality in qualities]
 
     def undo() -> None:
-        for quality in qualities:
-            quality.bytes_per_second = 0
-        for other in _others(world, node):
+        several(undos)()
+        for other in others:
             world.fabric.break_connection(other, node)
 
     return undo

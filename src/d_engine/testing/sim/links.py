@@ -30,12 +30,14 @@ class Quality:
 
 @dataclass(slots=True)
 class Link:
-    """From one node to another. `cuts` counts the faults that cut it, `epoch` the connections that it has carried."""
+    """From one node to another. `cuts` counts the faults that cut it, `epoch` the connections that it has carried; what
+    an epoch before `living_since` carried was meant for a process that is dead."""
 
     quality: Quality
     cuts: int = 0
     clogs: int = 0
     epoch: int = 0
+    living_since: int = 0
     ready: dict[Channel, Nanoseconds] = field(default_factory=dict)
     queued: dict[Channel, int] = field(default_factory=dict)
     held: list[tuple[Channel, PeerMessage, int]] = field(default_factory=list)
@@ -52,6 +54,11 @@ class Link:
         self.ready.clear()
         self.queued.clear()
         self.held.clear()
+
+    def receiver_died(self) -> None:
+        """What was under way will never be read."""
+        self.reset()
+        self.living_since = self.epoch
 
     def delay(self, rng: Random, stream: bool) -> Nanoseconds:
         """How long this message takes, by its own; -1 if it is lost."""

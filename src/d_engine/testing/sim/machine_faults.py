@@ -147,29 +147,29 @@ def _power_in_disk_operation(world: "World", rng: Random) -> Undo:
 @fault("slow_disk")
 def _slow_disk(world: "World", rng: Random) -> Undo:
     node = world.nodes[rng.choice(world.ids)]
-    usual = world.script.features.sync
-    node.disk.timing.sync = min(rng.choice((10, 100)) * usual + 10 * MILLISECOND, 2 * SECOND)
+    sync = rng.choice((10, 100)) * world.script.features.sync + 10 * MILLISECOND
+    return world.overlays.put(node.disk.timing, sync=min(sync, 2 * SECOND))
+
+
+def _hang(world: "World", node: SimNode) -> Undo:
+    """Nothing that is asked of the disk ends."""
+    over = world.overlays.put(node.disk.trouble, hanging=True)
 
     def undo() -> None:
-        node.disk.timing.sync = usual
+        over()
+        node.disk.go_on()
 
     return undo
 
 
-def _hang(node: SimNode) -> Undo:
-    """Nothing that is asked of the disk ends."""
-    node.disk.trouble.hanging = True
-    return node.disk.go_on
-
-
 @fault("hang_disk")
 def _hang_disk(world: "World", rng: Random) -> Undo:
-    return _hang(world.nodes[rng.choice(world.ids)])
+    return _hang(world, world.nodes[rng.choice(world.ids)])
 
 
 @fault("hang_leader_disk", least=8 * SECOND)
 def _hang_leader_disk(world: "World", rng: Random) -> Undo:
-    return _hang(world.nodes[world.leader()])
+    return _hang(world, world.nodes[world.leader()])
 
 
 @fault("sync_error")
@@ -192,16 +192,12 @@ def _write_error(world: "World", rng: Random) -> Undo:
 @fault("full_disk")
 def _full_disk(world: "World", rng: Random) -> Undo:
     nodes = [world.nodes[node] for node in (world.ids if rng.random() < 0.2 else [rng.choice(world.ids)])]
+    undos: list[Undo] = []
     for node in nodes:
-        node.disk.trouble.full = True
-        node.disk.trouble.copy_on_write = rng.random() < 0.5
+        copies = rng.random() < 0.5
+        undos.append(world.overlays.put(node.disk.trouble, full=True, copy_on_write=copies))
         world.atlas.troubled[node.id] = True
-
-    def undo() -> None:
-        for node in nodes:
-            node.disk.trouble.full = False
-
-    return undo
+    return several(undos)
 
 
 @fault("bit_rot")
@@ -342,13 +338,7 @@ def _client_lossy(world: "World", rng: Random) -> Undo:
     paths = world.fleet.remote_paths()
     if not paths:
         raise NotNow
-    path = rng.choice(paths)
-    path.quality.loss = 0.3
-
-    def undo() -> None:
-        path.quality.loss = 0.0
-
-    return undo
+    return world.overlays.put(rng.choice(paths).quality, loss=0.3)
 
 
 @fault("client_crash")

@@ -139,7 +139,7 @@ class Fabric:
             was_up, pair.up = pair.up, False
             pair.serial += 1
             pair.told.pop(node, None)
-            self.wires.link(other, node).reset()
+            self.wires.link(other, node).receiver_died()
             if was_up:
                 link = self.wires.link(node, other)
                 delay = self.settings.notice_after if silently else 2 * link.quality.latency

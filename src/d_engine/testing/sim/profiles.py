@@ -53,10 +53,11 @@ CLIENTS = ("client_cut", "client_crash", "client_lossy", "burst")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`lease` is the chance that lease reads are on, `rough` that messages are lost, doubled and overtake each other
-    all the time, `weights` what clients do more, or besides the usual. With `snapshots`, they are
-    taken all the time."""
+    """`about` says what it is for. `lease` is the chance that lease reads are on, `rough` that messages are lost,
+    doubled and overtake each other all the time, `weights` what clients do more, or besides the usual. With
+    `snapshots`, they are taken all the time."""
 
+    about: str
     faults: tuple[str, ...]
     sizes: tuple[int, ...] = (1, 2, 3, 3, 3, 4, 5, 5)
     pauses_ms: tuple[float, ...] = (10.0, 50.0, 200.0)
@@ -69,16 +70,29 @@ class Profile:
 
 
 PROFILES: dict[str, Profile] = {
-    "general": Profile(NETWORK + CRASHES + DISK + CLOCKS + ELECTIONS + CLIENTS),
-    "partitions": Profile((*NETWORK, "disconnect_and_return"), sizes=(2, 3, 3, 4, 5, 5)),
-    "crashes": Profile((*CRASHES, "client_crash"), sizes=(1, 2, 3, 3, 4, 5)),
+    "general": Profile("everything at once", NETWORK + CRASHES + DISK + CLOCKS + ELECTIONS + CLIENTS),
+    "partitions": Profile(
+        "who reaches whom, and how well", (*NETWORK, "disconnect_and_return"), sizes=(2, 3, 3, 4, 5, 5)
+    ),
+    "crashes": Profile(
+        "processes and machines that die, at the worst moments",
+        (*CRASHES, "client_crash"),
+        sizes=(1, 2, 3, 3, 4, 5),
+    ),
     "disk": Profile(
-        (*DISK, "power_one", "power_all", "power_in_disk_operation", "kill_one"), sizes=(1, 2, 3, 3, 4, 5)
+        "disks that fail, fill, hang and rot",
+        (*DISK, "power_one", "power_all", "power_in_disk_operation", "kill_one"),
+        sizes=(1, 2, 3, 3, 4, 5),
     ),
     "clocks": Profile(
-        (*CLOCKS, "isolate_leader", "cut_one_way"), sizes=(2, 3, 3, 4, 5), lease=0.7, weights={"get": 9.0}
+        "pauses, suspended machines, clocks that run wrong; many lease reads",
+        (*CLOCKS, "isolate_leader", "cut_one_way"),
+        sizes=(2, 3, 3, 4, 5),
+        lease=0.7,
+        weights={"get": 9.0},
     ),
     "elections": Profile(
+        "leaders that come and go",
         (
             *ELECTIONS,
             "isolate_one",
@@ -91,6 +105,7 @@ PROFILES: dict[str, Profile] = {
         sizes=(2, 3, 4, 5),
     ),
     "reads": Profile(
+        "reads under every policy while leaders come and go",
         (
             "isolate_leader",
             "cut_one_way",
@@ -106,12 +121,14 @@ PROFILES: dict[str, Profile] = {
         weights={"get": 18.0},
     ),
     "overload": Profile(
+        "more than can be done",
         ("burst", "narrow_link", "slow_disk", "client_crash", "isolate_one", "full_disk"),
         sizes=(1, 3, 3, 5),
         pauses_ms=(1.0, 2.0),
         max_pending=8,
     ),
     "replication": Profile(
+        "rough networks, windows of a few bytes",
         (
             "kill_leader",
             "power_one",
@@ -135,6 +152,7 @@ PROFILES: dict[str, Profile] = {
         rough=0.8,
     ),
     "snapshot": Profile(
+        "snapshots and short logs under everything",
         (
             *CRASHES,
             *SNAPSHOTS,
@@ -161,6 +179,7 @@ PROFILES: dict[str, Profile] = {
         snapshots=True,
     ),
     "txn": Profile(
+        "transactions and a bank",
         (
             *CRASHES,
             "isolate_one",
@@ -182,6 +201,7 @@ PROFILES: dict[str, Profile] = {
         weights={"transact": 4.0, "transfer": 2.0},
     ),
     "membership": Profile(
+        "members that come and go, joint configurations",
         (
             *MEMBERS,
             "isolate_one",
@@ -203,7 +223,9 @@ PROFILES: dict[str, Profile] = {
         members=True,
     ),
     "replaced": Profile(
-        ("wiped_disk", "kill_one", "power_one", "isolate_one", "isolate_leader", "transfer"), sizes=(3, 5)
+        "machines that come back with an empty disk",
+        ("wiped_disk", "kill_one", "power_one", "isolate_one", "isolate_leader", "transfer"),
+        sizes=(3, 5),
     ),
-    "calm": Profile(("reset_connection",)),
+    "calm": Profile("nearly nothing happens", ("reset_connection",)),
 }

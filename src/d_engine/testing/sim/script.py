@@ -138,7 +138,7 @@ def _features(rng: Random, profile: Profile) -> Features:
         duplicate=rough * rng.choice((0.0, 0.05, 0.5)),
         reorder=rough * rng.choice((0.0, 0.05, 0.5)),
         drift=drift,
-        max_sessions=rng.choice((10_000, 10_000, 12)),
+        max_sessions=rng.choice((10_000, 10_000, 12, 3)),
         max_pending=rng.choice((10_000, 10_000, profile.max_pending)),
         snapshots=_snapshots(rng) if profile.snapshots else SnapshotSettings(),
     )

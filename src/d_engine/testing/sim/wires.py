@@ -102,8 +102,10 @@ class Wires:
     def _arrive(self, way: Way, channel: Channel, message: PeerMessage, size: int, epoch: int) -> None:
         link = self._links[way]
         if epoch != link.epoch:
-            # Two connections have no order between them: what was sent on the old one may come late.
-            if self.settings.stream or link.blocked or self._rng.random() < 0.5:
+            # Two connections have no order between them: what was sent on the old one may come late, to the same
+            # process.
+            gone = self.settings.stream or epoch < link.living_since
+            if gone or link.blocked or self._rng.random() < 0.5:
                 return
             self._trace.counters["net: message of an earlier connection"] += 1
         else:

@@ -29,6 +29,7 @@ from d_engine.testing.sim.fleet import Fleet
 from d_engine.testing.sim.links import Quality
 from d_engine.testing.sim.network import Fabric
 from d_engine.testing.sim.node import SimNode, Surroundings
+from d_engine.testing.sim.overlays import Overlays
 from d_engine.testing.sim.ports import NodeEndpoint
 from d_engine.testing.sim.rng import between, split
 from d_engine.testing.sim.safety import Safety
@@ -55,6 +56,7 @@ class World:
         self.ids: list[NodeId] = list(range(1, script.nodes + script.spares + 1))
         self.nodes: dict[NodeId, SimNode] = {}
         self.atlas = Atlas(self.nodes)
+        self.overlays = Overlays()
         self._undos: dict[int, Undo] = {}
         self._rng = split(script.seed, script.profile, "world")
         self.fabric = Fabric(
