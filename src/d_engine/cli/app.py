@@ -10,6 +10,7 @@ from d_engine.cli.inspect import inspect
 from d_engine.cli.load import bench
 from d_engine.cli.many import range_, txn
 from d_engine.cli.members import members
+from d_engine.cli.recover import recover
 from d_engine.cli.serve import serve
 from d_engine.cli.simulate import sim
 from d_engine.cli.snapshot import snapshot
@@ -50,6 +51,7 @@ for _command in (
     transfer,
     snapshot,
     inspect,
+    recover,
     config,
     bench,
     demo,

@@ -54,3 +54,16 @@ class ReleasableView(Protocol):
     millisecond. Afterwards the view is of no use."""
 
     def release(self) -> Iterator[None]: ...
+
+
+@runtime_checkable
+class RecoverableState(Protocol):
+    """What a state machine offers whose state can be carried over into a new cluster, after the old one has lost its
+    majority for good (docs/operations/losing-quorum.md).
+
+    `recovered` is called once, behind the last entry that has survived. The old cluster may have given out `revisions`
+    more than this state knows of: the revision rises by that, so that none is given out twice. Whatever runs out at
+    some log time gets its whole time again, from `log_time` on.
+    """
+
+    def recovered(self, revisions: int, log_time: Nanoseconds) -> None: ...

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from d_engine.format.errors import InvalidRequestError, InvariantViolation, MalformedError
+from d_engine.format.ids import Nanoseconds
 from d_engine.format.state_machine import ApplyContext
 from d_engine.kv import results as result_codec
 from d_engine.kv.commands import HEAD, PUT, Delete, DeleteRange, Put, decode_command
@@ -81,6 +82,11 @@ class KvStateMachine:
         for piece in source:
             reader.feed(piece)
         self.store.replace(*reader.finish())
+
+    def recovered(self, revisions: int, log_time: Nanoseconds) -> None:
+        """The state goes on in a new cluster (see `d_engine.format.state_machine.RecoverableState`)."""
+        store = self.store
+        store.replace(store.revision + revisions, tuple(store.scan()))
 
     def digest(self) -> bytes:
         """A hash of the whole state. Reads all of it: not for every second."""

@@ -8,6 +8,8 @@ from d_engine.format.limits import BATCH_BYTES, MAX_IN_FLIGHT_BYTES
 
 MILLISECOND: Nanoseconds = 1_000_000
 SECOND: Nanoseconds = 1_000_000_000
+MAX_SESSIONS = 10_000
+"""Part of the replicated rules, the same on every member: no setting for operators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,5 @@ class ReplicaSettings:
     max_pending_reads: int = 50_000
     auto_promote: bool = True
     """Whether this node, when it leads, makes voters of learners by itself (`d_engine.replica.promotion`)."""
-    max_sessions: int = 10_000
-    """Part of the replicated rules, the same on every member: no setting for operators."""
+    max_sessions: int = MAX_SESSIONS
     snapshots: SnapshotSettings = SnapshotSettings()

@@ -135,30 +135,8 @@ class Snapshotter:
             self._answer(None, SnapshotError("nothing has been applied here yet"))
             return
         self._frozen_bytes = self.log_bytes
-        self._pieces = self._freeze()
+        self._pieces = frozen_pieces(self._applier)
         self._writer = SnapshotWriter(self._files.disk, SAVING_NAME, meta, self._wake, self._written)
-
-    def _freeze(self) -> Iterator[_Piece]:
-        applier = self._applier
-        machine, log_time = applier.state_machine, LOG_TIME.pack(applier.log_time)
-        sessions, view = applier.sessions.freeze(), machine.view()
-
-        def pieces() -> Iterator[_Piece]:
-            yield Section.LOG_TIME, log_time
-            for piece in encode_sessions(sessions):
-                yield Section.SESSIONS, piece
-            empty = True
-            for piece in machine.chunks(view):
-                empty = False
-                yield Section.STATE, piece
-            if empty:
-                yield Section.STATE, b""
-            if isinstance(view, ReleasableView):
-                for step, _ in enumerate(view.release()):
-                    if step % _STEPS_PER_SLICE == 0:
-                        yield None
-
-        return pieces()
 
     def _written(self, file: SnapshotFile | None, error: DEngineError | None) -> None:
         self._outcome = (file, error)
@@ -182,3 +160,26 @@ class Snapshotter:
         served, self._served = self._served, []
         for done in served:
             done(None if file is None else file.header, error)
+
+
+def frozen_pieces(applier: Applier) -> Iterator[_Piece]:
+    """The content of a snapshot of what is applied now, in the order of the file."""
+    machine, log_time = applier.state_machine, LOG_TIME.pack(applier.log_time)
+    sessions, view = applier.sessions.freeze(), machine.view()
+
+    def pieces() -> Iterator[_Piece]:
+        yield Section.LOG_TIME, log_time
+        for piece in encode_sessions(sessions):
+            yield Section.SESSIONS, piece
+        empty = True
+        for piece in machine.chunks(view):
+            empty = False
+            yield Section.STATE, piece
+        if empty:
+            yield Section.STATE, b""
+        if isinstance(view, ReleasableView):
+            for step, _ in enumerate(view.release()):
+                if step % _STEPS_PER_SLICE == 0:
+                    yield None
+
+    return pieces()

@@ -32,7 +32,7 @@ _LAYOUT = struct.Struct("<8sIIQQ")
 _PREFIX = struct.Struct("<8sII")
 _CRC = struct.Struct("<I")
 IDENTITY_BYTES = _LAYOUT.size + _CRC.size
-_INCARNATION_BITS = 63
+INCARNATION_BITS = 63
 
 
 def load_identity(disk: Disk, node_id: NodeId, random_bits: Callable[[int], int]) -> Incarnation:
@@ -56,9 +56,15 @@ def load_identity(disk: Disk, node_id: NodeId, random_bits: Callable[[int], int]
     if others:
         raise DataDirectoryError(
             f"the data directory holds {', '.join(others[:5])} but no file {IDENTITY_NAME}: configure an empty"
-            f" directory, or put the node's own {IDENTITY_NAME} back from where the other files are"
+            f" directory. (If `d-engine recover` was interrupted here, remove the directory and recover again)"
         )
-    incarnation = random_bits(_INCARNATION_BITS) or 1
+    incarnation = random_bits(INCARNATION_BITS) or 1
+    write_identity(disk, node_id, incarnation)
+    return incarnation
+
+
+def write_identity(disk: Disk, node_id: NodeId, incarnation: Incarnation) -> None:
+    """Make the directory this node's. When it returns, that is durable; before, it is nobody's."""
     data = encode_identity(node_id, incarnation)
     disk.run(
         (
@@ -69,7 +75,6 @@ def load_identity(disk: Disk, node_id: NodeId, random_bits: Callable[[int], int]
             SyncDirectory(),
         )
     )
-    return incarnation
 
 
 def encode_identity(node_id: NodeId, incarnation: Incarnation) -> bytes:
