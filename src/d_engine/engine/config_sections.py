@@ -77,6 +77,9 @@ class LimitsConfig:
     max_value_bytes: int = field(MAX_VALUE_BYTES, Whole(1, MAX_COMMAND_BYTES))
     max_pending_writes: int = field(10_000, Whole(1, 10_000_000))
     max_pending_reads: int = field(50_000, Whole(1, 10_000_000))
+    max_watches: int = field(20_000, Whole(1, 10_000_000))
+    max_watches_per_client: int = field(10_000, Whole(1, 10_000_000))
+    watch_history_bytes: int = field(64 * _MEBIBYTE, Whole(0, 64 * 1024 * _MEBIBYTE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from d_engine.raft.effects import Role
 from d_engine.replica.changer import TRANSFER
 from d_engine.replica.listener import ReplicaListener
 from d_engine.replica.replica import Replica
-from d_engine.replica.settings import MILLISECOND, SECOND, ReplicaSettings
+from d_engine.replica.settings import MILLISECOND, SECOND, ReplicaSettings, WatchSettings
 from d_engine.runtime.connection import Connection, Handler
 from d_engine.runtime.disk import FileDisk
 from d_engine.runtime.greeting import Identity
@@ -175,6 +175,11 @@ def replica_settings(config: EngineConfig, incarnation: Incarnation) -> ReplicaS
         max_pending_writes=limits.max_pending_writes,
         max_pending_reads=limits.max_pending_reads,
         auto_promote=config.cluster.auto_promote,
+        watches=WatchSettings(
+            history_bytes=limits.watch_history_bytes,
+            max_watches=limits.max_watches,
+            max_per_owner=limits.max_watches_per_client,
+        ),
     )
 
 

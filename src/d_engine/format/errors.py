@@ -93,6 +93,37 @@ class SessionLostError(OutcomeUnknownError):
     code = "session_lost"
 
 
+# --- watches -----------------------------------------------------------------------------------------------------
+
+
+class WatchLimitError(OverloadedError):
+    """There are as many watches as this node, or this client, may have. The text says which limit."""
+
+    code = "watch_limit"
+
+
+class CompactedError(DEngineError):
+    """The events that were asked for are not kept any more. `oldest` is the lowest revision that a watch may go on
+    from; 0 if it is not known. Read the state, and watch from its revision."""
+
+    code = "compacted"
+
+    def __init__(self, message: str, oldest: int = 0) -> None:
+        super().__init__(message)
+        self.oldest = oldest
+
+
+class WatchLaggedError(DEngineError):
+    """The watcher took its events too slowly: those behind `last_revision` were dropped before it came to them. All
+    events up to there were delivered. Read the state, and watch from its revision."""
+
+    code = "watch_lagged"
+
+    def __init__(self, message: str, last_revision: int = 0) -> None:
+        super().__init__(message)
+        self.last_revision = last_revision
+
+
 # --- configuration and membership --------------------------------------------------------------------------------
 
 

@@ -75,6 +75,7 @@ class History:
         "_head",
         "_pending",
         "_runs",
+        "began",
         "limit_bytes",
         "newest",
         "number",
@@ -91,6 +92,8 @@ class History:
         """The revision up to which writes are sealed."""
         self.number = 0
         """Of the next write."""
+        self.began = 0
+        """Numbers below are of another past than that of the present state."""
         self.size_bytes = 0
         self._runs: list[Run] = []
         self._head = 0
@@ -123,6 +126,7 @@ class History:
         self._runs.clear()
         self._head = self.size_bytes = 0
         self.number += 1
+        self.began = self.number
         self.oldest = self.newest = revision
 
     @property

@@ -66,9 +66,11 @@ class Executor:
         """The newest *applied* configuration. The one in force (appended) is the core's."""
 
     def run(self, now: Nanoseconds) -> bool:
-        """Returns True if something is left for another turn: committed entries, or work on snapshots."""
+        """Returns True if something is left for another turn: committed entries, work on snapshots, events."""
         behind = self._catch_up(now)
-        return self.snapshots.run(now) or behind
+        more = self.snapshots.run(now) or behind
+        # Last: what was applied, or installed, in this turn is handed over together.
+        return self._applier.watches.run(now) or more
 
     def _catch_up(self, now: Nanoseconds) -> bool:
         budget = APPLY_BYTES_PER_TURN

@@ -19,6 +19,18 @@ def metrics_of(replica: Replica) -> dict[str, int | float]:
         sessions_evicted=sessions.evicted,
         groups_dropped=replica.router.dropped,
     )
+    watches = replica.applier.watches
+    span = watches.span
+    numbers.update(
+        watches=watches.watchers.count,
+        watches_behind=len(watches.watchers.behind) + watches.watchers.stalled,
+        watches_lagged=watches.lagged,
+        watches_compacted=watches.compacted,
+        history_oldest_revision=span.oldest,
+        history_newest_revision=span.newest,
+        history_bytes=span.size_bytes,
+        history_seconds=span.seconds,
+    )
     snapshots = replica.executor.snapshots
     newest = snapshots.files.newest
     received, size = snapshots.receiving.progress

@@ -50,6 +50,7 @@ from d_engine.replica.sessions import SessionTable
 from d_engine.replica.settings import ReplicaSettings
 from d_engine.replica.snapshots import Snapshots
 from d_engine.replica.snapshotter import SnapshotDone
+from d_engine.replica.watches import Watches
 from d_engine.replica.writes import WaitingGroup, WriteQueue
 from d_engine.storage.api import LogStorage
 from d_engine.storage.snapshots import SnapshotFiles
@@ -93,7 +94,9 @@ class Replica:
         self.reads = ReadQueue()
         self.router = Router(self.raft, storage, network, self.writes, log_clock)
         self.changer = Changer(self.raft, network, changes, log_clock, Promotion(self.raft, settings))
-        self.applier = Applier(state_machine, SessionTable(settings.max_sessions), self.router.resolve)
+        watches = Watches(settings.watches, state_machine, host.now, self.wake)
+        sessions = SessionTable(settings.max_sessions)
+        self.applier = Applier(state_machine, sessions, watches, self.router.resolve)
         snapshots = Snapshots(settings, self.raft, storage, files, network, self.applier, self.wake)
         self.executor = Executor(
             self.raft,
@@ -150,6 +153,7 @@ class Replica:
         self.reads.fail(stopped)
         self.changer.fail(stopped)
         self.executor.snapshots.taking.fail(stopped)
+        self.applier.watches.fail(stopped)
         self.storage.close()
         self.executor.listener.failed(error)
 
@@ -310,6 +314,7 @@ class Replica:
             self.reads.deadline,
             self.changer.changes.deadline,
             self.executor.snapshots.deadline,
+            self.applier.watches.deadline,
         )
         self._host.set_timer(min(deadline for deadline in deadlines if deadline is not None))
 

@@ -33,6 +33,26 @@ class SnapshotSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """What watches may cost a node.
+
+    `history_bytes`: how much of past events is kept. `max_watches`: at once; `max_per_owner`: of one connection, or of
+    one loop of an application that the node is embedded in. `window_bytes`: so much is sent to a watch before it says
+    that it has taken some of it; `owner_bytes`: the same for all watches of an owner together. `progress_ns`: so often
+    each watch is told how far it is true, though nothing happened. `slice_writes`: so many writes are looked at in a
+    turn, before others get one.
+    """
+
+    history_bytes: int = 64 * 1024 * 1024
+    max_watches: int = 20_000
+    max_per_owner: int = 10_000
+    window_bytes: int = 256 * 1024
+    owner_bytes: int = 64 * 1024 * 1024
+    progress_ns: Nanoseconds = 10 * SECOND
+    slice_writes: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaSettings:
     """Identity, timing and limits. `bootstrap` names the initial members (None: join an existing cluster)."""
 
@@ -52,3 +72,4 @@ class ReplicaSettings:
     """Whether this node, when it leads, makes voters of learners by itself (`d_engine.replica.promotion`)."""
     max_sessions: int = MAX_SESSIONS
     snapshots: SnapshotSettings = SnapshotSettings()
+    watches: WatchSettings = WatchSettings()
