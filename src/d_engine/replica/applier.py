@@ -21,7 +21,6 @@ from d_engine.format.state_machine import ApplyContext, StateMachine
 from d_engine.replica.outcome import GroupOutcome
 from d_engine.replica.session_codec import decode_sessions
 from d_engine.replica.sessions import SessionTable, Stored, Verdict
-from d_engine.replica.watches import Watches
 from d_engine.replica.writes import GroupKey
 from d_engine.storage.snapshot_format import Section
 from d_engine.storage.snapshots import SnapshotFile
@@ -37,19 +36,16 @@ _REFUSALS = {
 
 
 class Applier:
-    """Applies entries in order. `resolve` is told the outcome of every group, waited for here or not. `watches` hand on
-    what the state machine's history holds."""
+    """Applies entries in order. `resolve` is told the outcome of every group, waited for here or not."""
 
     def __init__(
         self,
         state_machine: StateMachine,
         sessions: SessionTable,
-        watches: Watches,
         resolve: Callable[[GroupKey, GroupOutcome], None],
     ) -> None:
         self.state_machine = state_machine
         self.sessions = sessions
-        self.watches = watches
         self.applied_index: LogIndex = 0
         self.log_time: Nanoseconds = 0
         self.commands = 0

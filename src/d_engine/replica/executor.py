@@ -17,6 +17,7 @@ from d_engine.replica.ports import Network
 from d_engine.replica.reads import ReadQueue
 from d_engine.replica.router import Router
 from d_engine.replica.snapshots import Snapshots
+from d_engine.replica.watches import Watches
 from d_engine.storage.api import LogStorage
 
 APPLY_BYTES_PER_TURN = 1024 * 1024
@@ -47,6 +48,7 @@ class Executor:
         counters: Counters,
         incarnation: Incarnation,
         snapshots: Snapshots,
+        watches: Watches,
     ) -> None:
         self._raft = raft
         self._storage = storage
@@ -62,6 +64,7 @@ class Executor:
         self._removed_at: LogIndex = 0
         self.snapshots = snapshots
         snapshots.replaced = self._replaced
+        self.watches = watches
         self.configuration: Configuration | None = None
         """The newest *applied* configuration. The one in force (appended) is the core's."""
 
@@ -70,7 +73,7 @@ class Executor:
         behind = self._catch_up(now)
         more = self.snapshots.run(now) or behind
         # Last: what was applied, or installed, in this turn is handed over together.
-        return self._applier.watches.run(now) or more
+        return self.watches.run(now) or more
 
     def _catch_up(self, now: Nanoseconds) -> bool:
         budget = APPLY_BYTES_PER_TURN

@@ -19,7 +19,7 @@ def metrics_of(replica: Replica) -> dict[str, int | float]:
         sessions_evicted=sessions.evicted,
         groups_dropped=replica.router.dropped,
     )
-    watches = replica.applier.watches
+    watches = replica.executor.watches
     span = watches.span
     numbers.update(
         watches=watches.watchers.count,

@@ -94,9 +94,7 @@ class Replica:
         self.reads = ReadQueue()
         self.router = Router(self.raft, storage, network, self.writes, log_clock)
         self.changer = Changer(self.raft, network, changes, log_clock, Promotion(self.raft, settings))
-        watches = Watches(settings.watches, state_machine, host.now, self.wake)
-        sessions = SessionTable(settings.max_sessions)
-        self.applier = Applier(state_machine, sessions, watches, self.router.resolve)
+        self.applier = Applier(state_machine, SessionTable(settings.max_sessions), self.router.resolve)
         snapshots = Snapshots(settings, self.raft, storage, files, network, self.applier, self.wake)
         self.executor = Executor(
             self.raft,
@@ -111,6 +109,7 @@ class Replica:
             self.counters,
             settings.incarnation,
             snapshots,
+            Watches(settings.watches, state_machine, host.now, self.wake),
         )
         self.peers = Peers(settings, self.raft, network, lambda: self.cluster_id)
         self.lease_deadline: Nanoseconds = 0
@@ -153,7 +152,7 @@ class Replica:
         self.reads.fail(stopped)
         self.changer.fail(stopped)
         self.executor.snapshots.taking.fail(stopped)
-        self.applier.watches.fail(stopped)
+        self.executor.watches.fail(stopped)
         self.storage.close()
         self.executor.listener.failed(error)
 
@@ -314,7 +313,7 @@ class Replica:
             self.reads.deadline,
             self.changer.changes.deadline,
             self.executor.snapshots.deadline,
-            self.applier.watches.deadline,
+            self.executor.watches.deadline,
         )
         self._host.set_timer(min(deadline for deadline in deadlines if deadline is not None))
 
