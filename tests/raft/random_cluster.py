@@ -322,7 +322,7 @@ class Cluster:
             if (
                 node.applied < self.rules.newest
                 and node.raft is not None
-                and node.raft.lease_valid(node.now())
+                and node.now() < node.raft.lease_deadline
             ):
                 raise RuleBrokenError(f"{node.id} has a lease and lacks {self.rules.newest}")
 
@@ -396,7 +396,7 @@ class RandomRun(Cluster):
         node = self.random.choice(list(self.nodes.values()))
         if node.raft is None:
             return
-        if node.raft.lease_valid(node.now()):
+        if node.now() < node.raft.lease_deadline:
             self.rules.counts["leases"] += 1
         node.reads.setdefault(node.raft.read(node.now()), 0)
         batch = max(node.reads)

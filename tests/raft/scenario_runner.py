@@ -10,6 +10,7 @@ queue, the clock stands, disks and state machines work at once unless they are s
     nodes 1 2 3 [leases] [unknown=3] [append=BYTES] [cache=BYTES]
                                        a cluster, not born yet; nobody has seen the data directory of `unknown`
     join 4 [unknown]                   a node without a bootstrap configuration
+    wipe 3 INCARNATION                 the same under an old number, on an empty disk; nobody has seen it yet
     campaign 1                         the clock goes on to node 1's time-out, and only node 1 notices
     elect 1                            campaign, and everything that follows from it
     wait 100                           the clock goes on by so many milliseconds; nobody notices
@@ -153,6 +154,12 @@ class ClusterCommands(Commands):
             for peer in knows:
                 self.do_meet([str(peer), words[0]])
 
+    def do_wipe(self, words: list[str]) -> None:
+        node_id, incarnation = int(words[0]), int(words[1])
+        if self.node(words[0]).raft is not None:
+            self.world.crash(self.node(words[0]))
+        self.world.add(ScenarioNode(node_id, None, incarnation, {}))
+
     def do_meet(self, words: list[str]) -> None:
         node, peer = self.node(words[0]), self.node(words[1])
         node.knows[peer.id] = peer.incarnation
@@ -201,7 +208,7 @@ class WorkCommands(Commands):
         self.turn(words[0])
 
     def do_lease(self, words: list[str]) -> None:
-        valid = self.world.raft(int(words[0])).lease_valid(self.world.now)
+        valid = self.world.now < self.world.raft(int(words[0])).lease_deadline
         self.world.say(f"{words[0]} has {'a' if valid else 'no'} lease")
 
     def do_transfer(self, words: list[str]) -> None:
@@ -378,7 +385,7 @@ class LookCommands(Commands):
             "joint": "yes" if status.configuration.joint else "no",
             "voters": ",".join(map(str, status.configuration.voters)),
             "learners": ",".join(map(str, status.configuration.learners)) or "none",
-            "lease": "yes" if raft.lease_valid(self.world.now) else "no",
+            "lease": "yes" if self.world.now < raft.lease_deadline else "no",
             "transferee": status.transferee,
             "log": terms(raft),
         }

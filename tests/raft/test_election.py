@@ -1,6 +1,11 @@
 """Elections: a test for each rule of the architecture's section 3; figure 2 has a file of its own."""
 
+from msgspec.structs import replace
+
+from d_engine.format.configuration import encode_configuration
+from d_engine.format.entry import Entry, EntryKind
 from d_engine.format.messages import (
+    AppendRequest,
     HeartbeatResponse,
     TimeoutNow,
     VoteRequest,
@@ -83,7 +88,7 @@ def test_sole_voter_campaigns_at_once_and_is_never_quiet() -> None:
     node.wait(0)
 
     assert node.raft.role is Role.LEADER
-    assert node.raft.lease_valid(node.now)
+    assert node.now < node.raft.lease_deadline
 
 
 def test_stalled_disk_gives_leadership_away_then_up() -> None:
@@ -118,3 +123,40 @@ def test_node_outside_every_configuration_never_campaigns() -> None:
 
     assert raft.role is Role.FOLLOWER
     assert raft.effects(10_000_000_000).sends == []
+
+
+def vote(term: int) -> VoteResponse:
+    return VoteResponse(term, True, False)
+
+
+def test_a_vote_counts_for_the_data_directory_that_gave_it() -> None:
+    """Section 3, identity: the successor's vote is not its predecessor's, whoever of them speaks next."""
+    node = LoneNode((1,), voters=(1, 2, 3, 4, 5))
+    node.raft.peer_incarnation(2, 202, node.now)
+    for peer in (3, 4):
+        node.raft.peer_incarnation(peer, 100 + peer, node.now)
+    node.campaign()
+    node.receive(2, vote(node.raft.term))
+    node.raft.peer_incarnation(2, 102, node.now)
+    node.receive(3, vote(node.raft.term))
+    assert node.raft.role is Role.CANDIDATE
+
+    node.receive(2, vote(node.raft.term))
+    assert node.raft.leader == 1
+
+
+def test_whom_a_rolled_back_configuration_dropped_is_who_it_was() -> None:
+    """Section 3, identity: the connection with the successor stands all the time."""
+    node = LoneNode((1,))
+    node.raft.peer_incarnation(3, 203, node.now)
+    members = configuration_of((1, 2, 3))
+    without = replace(members, members=members.members[:2], voters=(1, 2))
+    entry = Entry.create(EntryKind.CONFIGURATION, 1, 2, 0, [encode_configuration(without)])
+    node.receive(2, AppendRequest(1, 1, 1, 1, (entry,)))
+    assert node.raft._state.electorate.bound == (1, 2)
+    node.receive(2, AppendRequest(2, 1, 1, 1, (Entry.create(EntryKind.NOOP, 2, 2, 0, ()),)))
+    assert node.raft.configuration.voters == (1, 2, 3)
+
+    node.campaign()
+    node.receive(3, vote(node.raft.term))
+    assert node.raft.role is not Role.LEADER

@@ -88,3 +88,13 @@ def test_nobody_decides_for_a_cluster_that_is_not_known() -> None:
 
     assert electorate.tally({1: True}) is Ballot.LOST
     assert electorate.reached({1: 5}) == 0
+
+
+def test_who_shows_another_data_directory_does_not_count() -> None:
+    """Not as its predecessor; and not as a member that is not bound yet."""
+    members = (Member(1, "", 101), Member(2, "", 102), Member(3, "", 0))
+    configuration = Configuration(7, members, (1, 2, 3))
+
+    assert Electorate(configuration, {1: 101}).bound == (1, 2)
+    assert Electorate(configuration, {1: 101, 2: 202, 3: 103}).bound == (1,)
+    assert Electorate(configuration, {1: 201}).bound == (2,)

@@ -48,8 +48,9 @@ class Seat:
         self.error: DEngineError | None = None
         self.peers: dict[NodeId, str] = {}
         self.connected: dict[NodeId, bool] = {}
+        self.refused_by: list[NodeId] = []
         self.members: list[tuple[LogIndex, Configuration]] = []
-        self._rng = Random(node_id)
+        self._rng = Random(node_id + 1000 * len(room.newcomers))
         self._deadline: int | None = None
 
     # --- life ---
@@ -143,7 +144,8 @@ class Room:
     def __init__(self, voters: int) -> None:
         self.time = 1000 * SECOND
         self.soon: deque[Callable[[], None]] = deque()
-        self.cuts: dict[NodeId, bool] = {}
+        self.cuts: list[set[NodeId]] = []
+        self.newcomers: list[NodeId] = []
         members = tuple(Member(node, f"n{node}:1") for node in range(1, voters + 1))
         bootstrap = Configuration(0, members, tuple(range(1, voters + 1)))
         self.seats = {node: Seat(self, node, bootstrap) for node in bootstrap.voters}
@@ -154,6 +156,7 @@ class Room:
 
     def newcomer(self, node: NodeId) -> Seat:
         """A node on an empty disk that knows nobody."""
+        self.newcomers.append(node)
         seat = self.seats[node] = Seat(self, node, None)
         return seat.start()
 
@@ -196,16 +199,19 @@ class Room:
                 other = self.seats.get(peer)
                 if other is None or other.address != address or peer in one.connected:
                     continue
-                if one.replica and other.replica and not (one.id in self.cuts or peer in self.cuts):
+                apart = any(cut <= {one.id, peer} for cut in self.cuts)
+                if one.replica and other.replica and not apart:
                     self._greet(one, other)
 
     def _greet(self, one: Seat, other: Seat) -> None:
         refusal = other.alive.peer_admit(one.alive.peers.hello(Channel.DATA))
         if refusal is not None:
+            one.refused_by.append(other.id)
             one.alive.peer_refused(other.id, refusal)
             return
         refusal = one.alive.peer_admit(other.alive.peers.hello(Channel.DATA))
         if refusal is not None:
+            other.refused_by.append(one.id)
             other.alive.peer_refused(one.id, refusal)
             return
         for seat, peer in ((one, other.id), (other, one.id)):
@@ -221,13 +227,15 @@ class Room:
         for peer in list(seat.connected):
             self.part(seat.id, peer)
 
-    def cut(self, node: NodeId) -> None:
-        """Nobody hears from the node, until `mend`."""
-        self.cuts[node] = True
-        self.hang_up(self.seats[node])
+    def cut(self, node: NodeId, other: NodeId | None = None) -> None:
+        """Nobody, or not that other one, hears from the node, until `mend`."""
+        self.cuts.append({node} if other is None else {node, other})
+        for peer in list(self.seats[node].connected):
+            if other in (None, peer):
+                self.part(node, peer)
 
     def mend(self, node: NodeId) -> None:
-        del self.cuts[node]
+        self.cuts = [cut for cut in self.cuts if node not in cut]
 
     def post(self, sender: NodeId, to: NodeId, message: PeerMessage) -> None:
         def deliver() -> None:

@@ -137,6 +137,32 @@ def test_a_leader_removes_itself() -> None:
     room.write()
 
 
+def test_a_leader_is_demoted() -> None:
+    """It leads as a learner until that is committed, and then follows."""
+    room = Room(3)
+    old = room.leader
+    assert room.carry_out(change("demote", old.id)) is None
+    room.until(lambda: room.leads() not in (None, old))
+    room.write()
+
+    assert old.error is None
+    assert room.leader.alive.configuration.learners == (old.id,)
+    room.until(lambda: old.alive.raft.leader == room.leader.id)
+
+
+def test_members_that_go_together_are_told_although_one_that_stays_is_down() -> None:
+    """They hear of the joint state, not of its end: whoever stays decides what they are."""
+    room = Room(5)
+    leader, down, *going = sorted(room.seats.values(), key=lambda seat: seat is not room.leader)
+    down.stop()
+    going.pop()
+    assert room.carry_out(*[change("remove", seat.id) for seat in going], force=True) is None
+    for seat in going:
+        room.until(lambda seat=seat: seat.error is not None)  # type: ignore[misc]
+        assert isinstance(seat.error, NotMemberError)
+    assert leader.alive.raft.role is Role.LEADER
+
+
 def test_a_removed_member_is_told_and_stops() -> None:
     """Faults page, scenario 43."""
     room = Room(3)

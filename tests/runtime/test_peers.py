@@ -319,6 +319,31 @@ def test_the_newest_connection_of_a_member_replaces_the_one_before(run: Run) -> 
     run(scenario())
 
 
+def test_two_data_directories_never_speak_under_one_number_at_a_time(run: Run) -> None:
+    """The replica knows one incarnation of a member: the one that was admitted last."""
+
+    async def scenario() -> None:
+        node, second = await Node(1).start(), await Node(2).start()
+        node.network.set_peers({2: second.address})
+        await until(
+            lambda: node.events == [("connected", 2)] and node.network.connected_to(2, Channel.CONTROL)
+        )
+        node.events.clear()
+        host, port = node.address.rsplit(":", 1)
+        reader, writer = await asyncio.open_connection(host, int(port))
+        other = Hello(Channel.DATA, CLUSTER, 2, 5)
+        writer.write(b"".join(encode_frame(FrameKind.HELLO, encode_greeting(other))))
+        await until(lambda: node.events[:2] == [("lost", 2), ("connected", 2)])
+        # Dialling goes on, and whoever answers replaces this one in turn.
+        await reader.read()
+        await until(lambda: node.network.connected_to(2, Channel.CONTROL) and node.network.connected_to(2))
+        writer.close()
+        node.stop()
+        second.stop()
+
+    run(scenario())
+
+
 def test_closed_network_tells_nothing(run: Run) -> None:
     async def scenario() -> None:
         first, second = await Node(1).start(), await Node(2).start()

@@ -26,7 +26,7 @@ after the message was taken from the wire (loyalty is measured from it); for `ef
 are measured from it).
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from d_engine.format.configuration import Configuration
 from d_engine.format.entry import Entry, EntryKind
@@ -136,12 +136,9 @@ class Raft(RaftView):
 
     @property
     def lease_deadline(self) -> Nanoseconds:
-        """Until when reads may be answered from this leader's applied state without asking anybody; 0 if not at all."""
+        """Until when reads may be answered from this leader's applied state without asking anybody; 0 if not at all.
+        To be compared with the clock at that moment."""
         return self._reads.lease_deadline
-
-    def lease_valid(self, now: Nanoseconds) -> bool:
-        """True if a read may be answered so at this moment. `now` is to be read from the clock for each call."""
-        return now < self._reads.lease_deadline
 
     def set_log_time(self, log_time: Nanoseconds) -> None:
         """A leader's log time has come this far; heartbeats carry it."""
@@ -185,6 +182,10 @@ class Raft(RaftView):
         if known not in (None, incarnation):
             self._replication.restart(peer, forget=True, now=now)
         self._changes.settle(now)
+
+    def peers_dropped(self, kept: Container[NodeId]) -> None:
+        """All connections but those with these were closed. Who comes back shows its data directory anew."""
+        self._state.forget_incarnations(kept)
 
     # --- effects -----------------------------------------------------------------------------------------------------
 

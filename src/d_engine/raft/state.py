@@ -10,7 +10,7 @@ The state is split by how long it lives, so that a role's state cannot outlive t
 The rules themselves are in the modules named after them: election, replication, following, reads, changes, transfer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -150,22 +150,31 @@ class RaftState:
     @property
     def electorate(self) -> Electorate:
         """Who decides under the configuration in force."""
-        configuration = self.log.configuration
-        if self._electorate.configuration is not configuration:
-            # Who comes back under the number of one that was removed shows an incarnation of its own.
-            for member in self._electorate.configuration.members:
-                if configuration.member(member.id) is None and member.id != self.node_id:
-                    self.incarnations.pop(member.id, None)
-            self._electorate = Electorate(configuration, self.incarnations)
+        if self._electorate.configuration is not self.log.configuration:
+            self._electorate = Electorate(self.log.configuration, self.incarnations)
         return self._electorate
 
     def show_incarnation(self, peer: NodeId, incarnation: Incarnation) -> Incarnation | None:
         """The peer has presented its data directory. Returns which one it presented before."""
         before = self.incarnations.get(peer)
-        self.incarnations[peer] = incarnation
         if before != incarnation:
+            self.incarnations[peer] = incarnation
             self._electorate = Electorate(self.log.configuration, self.incarnations)
+            if before is not None and self.candidacy is not None:
+                self.candidacy.votes.pop(peer, None)  # another's, under the same number
         return before
+
+    def forget_incarnations(self, kept: Container[NodeId]) -> None:
+        """Nobody but these can speak to this node any more.
+
+        Not when a configuration drops a member: that may be rolled back, and whoever spoke under its number still does.
+        """
+        known = self.incarnations
+        gone = [peer for peer in known if peer not in kept and peer != self.node_id]
+        for peer in gone:
+            del known[peer]
+        if gone:
+            self._electorate = Electorate(self.log.configuration, known)
 
     @property
     def is_ready(self) -> bool:

@@ -90,12 +90,15 @@ class Peers:
         self._connected_to: tuple[Configuration, Configuration] | None = None
         self._addresses: dict[NodeId, str] = {}
         self._refusals = Refusals()
+        self._was_member = self._is_named(raft.configuration)
         self.reachable: dict[NodeId, bool] = {}
 
     def refresh(self, now: Nanoseconds) -> None:
         """Keep connections to the members of the configuration in force and of the committed one, nobody else."""
         configuration, committed = self._raft.configuration, self._raft.committed_configuration
         known = self._connected_to
+        if self._refusals.any and self._raft.is_led(now):
+            self._refusals = Refusals()
         if known is not None and configuration is known[0] and committed is known[1]:
             self._drop_strangers(configuration, now)
             return
@@ -104,8 +107,13 @@ class Peers:
         members = (*committed.members, *configuration.members)
         addresses = {member.id: member.address for member in members if member.id != own}
         self._addresses = addresses
-        self.reachable = {node: self.reachable.get(node, False) for node in addresses}
-        self._network.set_peers(addresses)
+        kept, leader = dict(addresses), self._raft.leader
+        if self.reachable.get(leader):
+            # Whoever leads this node through old changes may have become a member by later ones. It dials.
+            kept.setdefault(leader, "")
+        self.reachable = {node: self.reachable.get(node, False) for node in kept}
+        self._network.set_peers(kept)
+        self._raft.peers_dropped(kept)
 
     def _drop_strangers(self, configuration: Configuration, now: Nanoseconds) -> None:
         """Who was let in while nobody led this node, and is no member as far as its leader tells, has to go."""
@@ -129,7 +137,7 @@ class Peers:
         """Whether the other side of a new connection may speak as the member that it says it is."""
         raft = self._raft
         own = self._settings.node_id
-        led = raft.is_led(now)
+        led = raft.is_led(now) and hello.node_id != raft.leader
         refusal = admit(hello, own, self._cluster(), raft.configuration, raft.committed_configuration, led)
         if refusal is None and hello.channel is not Channel.CLIENT:
             self._raft.peer_incarnation(hello.node_id, hello.incarnation, now)
@@ -150,11 +158,21 @@ class Peers:
 
     def refused(self, peer: NodeId, refusal: Refusal, now: Nanoseconds) -> IdentityError | None:
         """The member does not want to talk to us. Returns the error to stop with, if that is final: not while somebody
-        leads us, because then it is the other side that is behind."""
-        configuration = self._raft.configuration
-        others = tuple(node for node in configuration.all_voters if node != self._settings.node_id)
+        leads us, because then it is the other side that is behind, and not before we know that we became a member: our
+        addition may have been rolled back, and whoever asked for it asks again."""
+        raft, own, configuration = self._raft, self._settings.node_id, self._raft.configuration
+        # Who goes in a joint step hears no more of it than that; those that stay know.
+        voters = configuration.all_voters if own in configuration.voters else configuration.voters
+        others = tuple(node for node in voters if node != own)
         error = self._refusals.refused(peer, refusal, others)
-        return None if self._raft.is_led(now) else error
+        if raft.is_led(now) or not (self._was_member or self._is_named(raft.committed_configuration)):
+            return None
+        return error
+
+    def _is_named(self, configuration: Configuration) -> bool:
+        """Whether this node is a member there, and not another one that had its number."""
+        member = configuration.member(self._settings.node_id)
+        return member is not None and member.incarnation in (0, self._settings.incarnation)
 
     def describe(self) -> str:
         """Which members can be reached, for an error's text."""
@@ -169,12 +187,17 @@ class Refusals:
     """What other members said of this node, and when that is final.
 
     One member may be behind and not know us yet, or know who was removed under our number; or its address may be
-    somebody else's. So the node gives up only when a majority of the other voters refuse it. A node that was started to
-    join knows no voters; whoever it asks to be added tells it if that can never be.
+    somebody else's. So the node gives up only when a majority of the other voters have refused it since it last heard a
+    leader. A node that was started to join knows no voters; whoever it asks to be added tells it if that can never be.
     """
 
     def __init__(self) -> None:
         self._said: dict[NodeId, Refusal] = {}
+
+    @property
+    def any(self) -> bool:
+        """Somebody refuses."""
+        return bool(self._said)
 
     def accepted(self, peer: NodeId) -> None:
         """The peer talks to us."""

@@ -29,7 +29,7 @@ from d_engine.format.errors import (
 )
 from d_engine.format.frames import Frame, FrameKind, encode_frame
 from d_engine.format.hello import Channel, Hello, Refusal, decode_greeting
-from d_engine.format.ids import NodeId
+from d_engine.format.ids import Incarnation, NodeId
 from d_engine.format.messages import PeerMessage, decode_message, encode_message
 from d_engine.runtime.connection import Connection
 from d_engine.runtime.greeting import Identity, dial, greet
@@ -63,6 +63,7 @@ class _Link:
 
     peer: NodeId
     address: str = ""
+    incarnation: Incarnation = 0
     dialled: dict[Channel, Connection] = field(default_factory=dict)
     accepted: dict[Channel, Connection] = field(default_factory=dict)
     paths: dict[Channel, Connection] = field(default_factory=dict)
@@ -171,7 +172,7 @@ class PeerNetwork:
             self.detach(link, hello.channel, previous, None)
             previous.abort()
         greet(connection, own)
-        self._attach(link, hello.channel, connection, link.accepted)
+        self._attach(link, hello, connection, link.accepted)
         return None
 
     def close(self) -> None:
@@ -220,8 +221,13 @@ class PeerNetwork:
     # --- inside --------------------------------------------------------------------------------------------------
 
     def _attach(
-        self, link: _Link, channel: Channel, connection: Connection, group: dict[Channel, Connection]
+        self, link: _Link, hello: Hello, connection: Connection, group: dict[Channel, Connection]
     ) -> "asyncio.Future[None]":
+        channel = hello.channel
+        if link.incarnation != hello.incarnation:
+            # The replica goes by whoever was admitted last: nobody else may speak under this number beside it.
+            self._give_up(link, "another data directory has its number")
+            link.incarnation = hello.incarnation
         handler = _PeerHandler(self, link, channel, connection)
         connection.establish(handler, _SEND_LIMITS[channel], lossy=True)
         group[channel] = connection
@@ -291,7 +297,7 @@ class PeerNetwork:
 
         def established(connection: Connection, hello: Hello) -> None:
             nonlocal closed
-            closed = self._attach(link, channel, connection, link.dialled)
+            closed = self._attach(link, hello, connection, link.dialled)
 
         while True:
             started = self._loop.time()
