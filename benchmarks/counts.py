@@ -29,6 +29,7 @@ from d_engine.format.requests import LINEARIZABLE
 from d_engine.kv.commands import encode_put
 from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import LeaderState
+from d_engine.replica.listener import Health
 from d_engine.replica.outcome import GroupOutcome
 from d_engine.replica.replica import Replica
 from d_engine.replica.settings import MILLISECOND, ReplicaSettings
@@ -128,6 +129,8 @@ class CountedNode:
     def leader_changed(self, state: LeaderState) -> None: ...
 
     def members_changed(self, index: LogIndex, configuration: Configuration) -> None: ...
+
+    def health_changed(self, health: Health) -> None: ...
 
     def failed(self, error: DEngineError) -> None:
         raise error

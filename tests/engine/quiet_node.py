@@ -9,6 +9,7 @@ from d_engine.format.ids import LogIndex, NodeId
 from d_engine.format.messages import PeerMessage
 from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import LeaderState
+from d_engine.replica.listener import Health
 from d_engine.replica.replica import Replica
 from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.memory import MemoryDisk, MemoryStorage
@@ -37,6 +38,8 @@ class QuietPorts:
     def leader_changed(self, state: LeaderState) -> None: ...
 
     def members_changed(self, index: LogIndex, configuration: Configuration) -> None: ...
+
+    def health_changed(self, health: Health) -> None: ...
 
     def failed(self, error: DEngineError) -> None: ...
 

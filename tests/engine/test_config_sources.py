@@ -36,11 +36,15 @@ max_key_bytes = 100
 max_value_bytes = 1000
 max_pending_writes = 1
 max_pending_reads = 2
+watch_history_bytes = 1000
+max_watches = 3
+max_watches_per_client = 2
 
 [storage]
 engine = "memory"
 segment_bytes = 1_048_576
 log_cache_bytes = 0
+marker_interval_s = 30.0
 
 [client]
 request_timeout_s = 1

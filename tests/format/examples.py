@@ -10,6 +10,7 @@ from d_engine.format.messages import (
     AppendResponse,
     ChangeRequest,
     ChangeResponse,
+    DigestReport,
     Forward,
     Heartbeat,
     HeartbeatResponse,
@@ -68,6 +69,7 @@ MESSAGES: dict[str, PeerMessage] = {
     "change response": ChangeResponse(9, "", ""),
     "snapshot request": SnapshotRequest(6, 3, 0, 512 * 1024),
     "snapshot chunk": SnapshotChunk(6, 3, 123, 208, b"digest", b"chunks"),
+    "digest report": DigestReport(8, bytes(range(16))),
 }
 REQUESTS: dict[str, Request] = {
     "open session": OpenSession(1, 5000),

@@ -13,6 +13,7 @@ from d_engine.format.messages import (
     AppendResponse,
     ChangeRequest,
     ChangeResponse,
+    DigestReport,
     Forward,
     Heartbeat,
     HeartbeatResponse,
@@ -141,6 +142,7 @@ messages: st.SearchStrategy[PeerMessage] = st.one_of(
     st.builds(ChangeResponse, counts, texts, texts),
     st.builds(SnapshotRequest, indexes, terms, counts, counts),
     st.builds(SnapshotChunk, indexes, terms, counts, counts, payloads, payloads),
+    st.builds(DigestReport, indexes, st.binary(min_size=16, max_size=16)),
 )
 tuples_of_bytes = st.lists(payloads, max_size=4).map(tuple)
 requests: st.SearchStrategy[Request] = st.one_of(

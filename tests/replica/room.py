@@ -17,6 +17,7 @@ from d_engine.format.messages import MemberChange, PeerMessage
 from d_engine.kv.commands import encode_put
 from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import LeaderState, Role
+from d_engine.replica.listener import Health
 from d_engine.replica.outcome import GroupOutcome
 from d_engine.replica.replica import Replica
 from d_engine.replica.settings import MILLISECOND, SECOND, ReplicaSettings
@@ -127,6 +128,8 @@ class Seat:
 
     def members_changed(self, index: LogIndex, configuration: Configuration) -> None:
         self.members.append((index, configuration))
+
+    def health_changed(self, health: Health) -> None: ...
 
     def failed(self, error: DEngineError) -> None:
         self.error = error

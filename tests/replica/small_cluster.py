@@ -13,6 +13,7 @@ from d_engine.format.messages import PeerMessage
 from d_engine.kv.commands import encode_put
 from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import LeaderState
+from d_engine.replica.listener import Health
 from d_engine.replica.outcome import GroupDone, GroupOutcome
 from d_engine.replica.replica import Replica
 from d_engine.replica.settings import MILLISECOND, ReplicaSettings, SnapshotSettings
@@ -39,6 +40,7 @@ class Node:
         self.machine = KvStateMachine()
         self.replica: Replica
         self.members: list[LogIndex] = []
+        self.health: list[Health] = []
         self.stopped = True
 
     def start(self) -> None:
@@ -55,6 +57,7 @@ class Node:
             election_min_ns=(500 if self.id == 1 else 900) * MILLISECOND,
             election_max_ns=(510 if self.id == 1 else 1000) * MILLISECOND,
             snapshots=self.settings,
+            marker_ns=self.cluster.marker_ns,
         )
         storage = WalStorage(self.disk, 1, SEGMENT_BYTES)
         files = SnapshotFiles(self.disk)
@@ -107,6 +110,9 @@ class Node:
     def members_changed(self, index: LogIndex, configuration: Configuration) -> None:
         self.members.append(index)
 
+    def health_changed(self, health: Health) -> None:
+        self.health.append(health)
+
     def failed(self, error: DEngineError) -> None:
         self.failure = error
         self.stopped = True
@@ -115,7 +121,10 @@ class Node:
 class Cluster:
     """`cut` lists nodes that nobody hears and that hear nobody."""
 
-    def __init__(self, count: int, settings: SnapshotSettings = OFTEN) -> None:
+    def __init__(
+        self, count: int, settings: SnapshotSettings = OFTEN, marker_ns: int = 60_000 * MILLISECOND
+    ) -> None:
+        self.marker_ns = marker_ns
         self.time = 1_000_000 * MILLISECOND
         self.ids = list(range(1, count + 1))
         self.queue: deque[tuple[NodeId, NodeId, PeerMessage]] = deque()

@@ -108,6 +108,7 @@ def snapshot_of_now() -> tuple[str, bytes]:
         (Section.SESSIONS, b"sessions"),
         (Section.STATE, b"the state"),
         (Section.STATE, b", more of it"),
+        (Section.DIGEST, bytes(range(16))),
     )
     file = Saving(disk, meta(5, 2), content).run()
     (name,) = disk.files()

@@ -8,7 +8,12 @@ from d_engine.storage.snapshots import SAVING_NAME, SnapshotFile, SnapshotFiles
 from tests.storage.crash_disk import CrashDisk
 from tests.storage.logs import meta
 
-CONTENT = ((Section.LOG_TIME, b"8 bytes."), (Section.SESSIONS, b"two"), (Section.STATE, b"the state"))
+CONTENT = (
+    (Section.LOG_TIME, b"8 bytes."),
+    (Section.SESSIONS, b"two"),
+    (Section.STATE, b"the state"),
+    (Section.DIGEST, b"16 bytes digest."),
+)
 
 
 class Saving:
@@ -40,7 +45,7 @@ class Saving:
 
 def save(disk: CrashDisk, index: int, term: int = 1, state: bytes = b"the state") -> SnapshotFile:
     """A whole snapshot, adopted by nobody."""
-    file = Saving(disk, meta(index, term), (*CONTENT[:2], (Section.STATE, state))).run()
+    file = Saving(disk, meta(index, term), (*CONTENT[:2], (Section.STATE, state), CONTENT[3])).run()
     assert isinstance(file, SnapshotFile)
     return file
 

@@ -178,7 +178,7 @@ def test_parts_are_cut_between_chunks() -> None:
         place += len(parts[-1])
     assert b"".join(parts) == whole(disk, file.name)
     assert parts[0][:8] == b"DENGSNP\n"
-    assert len(parts) == 1 + 2 + -(-len(BIG) // MAX_CHUNK_BYTES)
+    assert len(parts) == 1 + 3 + -(-len(BIG) // MAX_CHUNK_BYTES)
     assert file.read(0, 1 << 30)[: len(parts[0])] == parts[0]
     with pytest.raises(CorruptionError):
         file.read(place - 1, 100)
@@ -235,7 +235,7 @@ def test_what_does_not_read_back_is_no_snapshot() -> None:
 
 def test_a_full_disk_leaves_nothing_behind() -> None:
     disk = CrashDisk(capacity=100_000)
-    error = Saving(disk, meta(7), (*CONTENT[:2], (Section.STATE, BIG))).run()
+    error = Saving(disk, meta(7), (*CONTENT[:2], (Section.STATE, BIG), CONTENT[3])).run()
     assert isinstance(error, DiskFullError)
     disk.settle()
     assert disk.files() == []
@@ -360,7 +360,7 @@ def _save_and_crash(count: int | None, random: Random) -> CrashDisk:
     disk = before.copy()
     files, _ = recovered(disk)
     disk.performed.clear()
-    saving = Saving(disk, meta(9), (*CONTENT[:2], (Section.STATE, b"new")))
+    saving = Saving(disk, meta(9), (*CONTENT[:2], (Section.STATE, b"new"), CONTENT[3]))
     for _ in range(20):
         if saving.done and isinstance(saving.done[0], SnapshotFile):
             disk.submit(Lane.BACKGROUND, files.adopt(saving.done[0]), lambda error: None)

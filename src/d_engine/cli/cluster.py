@@ -37,6 +37,8 @@ def status(endpoints: str, output: str, timeout: float) -> None:
         "revision": result.revision,
         "disk": "full" if result.disk_full else "ok",
     }
+    if result.alarm:
+        rows["ALARM"] = result.alarm
     for name, value in rows.items():
         click.echo(f"{name:14} {value}")
     for peer in result.peers:

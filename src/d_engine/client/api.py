@@ -114,8 +114,9 @@ class MemberChange(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Status(Struct, frozen=True):
     """How the node that was asked is doing. Indexes count log entries, revisions count changes of the store. `role` is
-    "leader", "follower", "pre_candidate", "candidate" or "learner"; `leader_ready`: it leads and serves. `peers` is
-    what a leader knows of the others, `metrics` whatever the node counts."""
+    "leader", "follower", "pre_candidate", "candidate" or "learner"; `leader_ready`: it leads and serves. `alarm` is
+    not empty if somebody has to look at the data of the members. `peers` is what a leader knows of the others,
+    `metrics` whatever the node counts."""
 
     node_id: NodeId
     cluster_id: int
@@ -130,6 +131,7 @@ class Status(Struct, frozen=True):
     revision: int
     leader_ready: bool = False
     disk_full: bool = False
+    alarm: str = ""
     peers: tuple[PeerStatus, ...] = ()
     metrics: dict[str, int | float] = field(default_factory=dict)
 

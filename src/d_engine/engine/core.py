@@ -180,6 +180,7 @@ def replica_settings(config: EngineConfig, incarnation: Incarnation) -> ReplicaS
             max_watches=limits.max_watches,
             max_per_owner=limits.max_watches_per_client,
         ),
+        marker_ns=int(config.storage.marker_interval_s * SECOND),
     )
 
 

@@ -7,6 +7,7 @@ All methods may be called from any event loop; what happens inside happens on th
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -21,8 +22,10 @@ from d_engine.format.configuration import Configuration
 from d_engine.format.errors import DEngineError, EngineStoppedError
 from d_engine.format.ids import LogIndex, NodeId
 from d_engine.raft.effects import LeaderState, Role
-from d_engine.replica.listener import ReplicaListener
+from d_engine.replica.listener import Health, ReplicaListener
 from d_engine.runtime.thread import EngineThread
+
+_log = logging.getLogger(__name__)
 
 CoreFactory = Callable[[ReplicaListener], NodeCore]
 """Makes what lives on the engine's thread, and has it tell the listener what happens."""
@@ -61,6 +64,7 @@ class Node:
         self._stopping = Latest(False)
         self._opened: Future[None] = Future()
         self._stop_seconds = STOP_SECONDS
+        self._health = Health()
 
     # --- properties ---
 
@@ -133,7 +137,7 @@ class Node:
         stopping = self._stopping.subscribe()
         self.set_rpc_ready(True)
         try:
-            await asyncio.wrap_future(self.thread.run(self._take_part()))
+            await asyncio.wrap_future(self.thread.run(_take_part(self.core)))
             joining = asyncio.ensure_future(self._join())
             stop = asyncio.ensure_future(stopping.wait_for(bool))
             try:
@@ -195,9 +199,6 @@ class Node:
             core.close(self._stop_seconds, self.thread.failure)
             self._stopping.publish(True)
 
-    async def _take_part(self) -> None:
-        self.core.start()
-
     def leader_changed(self, state: LeaderState) -> None:
         """From the replica: publish who leads. A leader that is not ready yet is announced as nobody."""
         known = state.leader and (state.role is not Role.LEADER or state.ready)
@@ -206,6 +207,15 @@ class Node:
     def members_changed(self, index: LogIndex, configuration: Configuration) -> None:
         """From the replica: publish the members."""
         self._members.publish(membership_of(index, configuration))
+
+    def health_changed(self, health: Health) -> None:
+        """From the replica: something is wrong with the data, or no longer."""
+        before, self._health = self._health, health
+        if health.alarm != before.alarm:
+            if health.alarm:
+                _log.error("ALARM: %s", health.alarm)
+            else:
+                _log.warning("the alarm is over: a majority of the replicas agrees again")
 
     def failed(self, error: DEngineError) -> None:
         """From the replica: it stopped."""
@@ -221,3 +231,7 @@ class Node:
             await join(
                 cluster.join, self.node_id, self.config.own_address, core.incarnation, cluster.read_only
             )
+
+
+async def _take_part(core: NodeCore) -> None:
+    core.start()

@@ -95,6 +95,7 @@ def status_of(replica: Replica) -> Status:
         revision=replica.applier.state_machine.revision,
         leader_ready=raft.ready,
         disk_full=replica.storage.full,
+        alarm=replica.executor.guard.health.alarm,
         peers=peers,
         metrics=metrics_of(replica),
     )

@@ -181,7 +181,16 @@ class SnapshotChunk(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     data: bytes
 
 
-NodeMessage: TypeAlias = Forward | ChangeRequest | ChangeResponse | SnapshotRequest | SnapshotChunk
+class DigestReport(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=37):
+    """What the sender's digest of all that it has applied was at the marker that stands at `index`."""
+
+    index: LogIndex
+    digest: Annotated[bytes, Meta(min_length=16, max_length=16)]
+
+
+NodeMessage: TypeAlias = (
+    Forward | ChangeRequest | ChangeResponse | SnapshotRequest | SnapshotChunk | DigestReport
+)
 PeerMessage: TypeAlias = RaftMessage | NodeMessage
 
 
@@ -211,6 +220,7 @@ _Wire: TypeAlias = (
     | ChangeResponse
     | SnapshotRequest
     | SnapshotChunk
+    | DigestReport
 )
 _DECODER = msgspec.msgpack.Decoder(_Wire)
 

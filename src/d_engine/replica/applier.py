@@ -18,6 +18,7 @@ from d_engine.format.errors import (
 from d_engine.format.group import Group, decode_groups
 from d_engine.format.ids import LogIndex, Nanoseconds
 from d_engine.format.state_machine import ApplyContext, StateMachine
+from d_engine.replica.digest import DIGEST_BYTES, NOTHING, roll
 from d_engine.replica.outcome import GroupOutcome
 from d_engine.replica.session_codec import decode_sessions
 from d_engine.replica.sessions import SessionTable, Stored, Verdict
@@ -28,6 +29,7 @@ from d_engine.storage.snapshots import SnapshotFile
 LOG_TIME = struct.Struct("<Q")
 """The section `LOG_TIME` of a snapshot."""
 
+_OPENED = b"opened"
 _REFUSALS = {
     Verdict.PASSED: "the group's number is at or below what its client has acknowledged",
     Verdict.CHANGED: "another group was applied under this number",
@@ -48,6 +50,8 @@ class Applier:
         self.sessions = sessions
         self.applied_index: LogIndex = 0
         self.log_time: Nanoseconds = 0
+        self.digest = NOTHING
+        """Of everything up to `applied_index` (`d_engine.replica.digest`)."""
         self.commands = 0
         self._resolve = resolve
 
@@ -56,10 +60,12 @@ class Applier:
         if entry.index != self.applied_index + 1:
             raise InvariantViolation(f"{entry!r} does not follow {self.applied_index}")
         self.log_time = max(self.log_time, entry.log_time)
+        outcomes: list[bytes] = []
         if entry.kind is EntryKind.COMMANDS:
             context = ApplyContext(entry.index, entry.term, self.log_time)
             for ordinal, group in enumerate(decode_groups(entry.data, entry.count, ENTRY_HEADER_BYTES)):
-                self._apply_group(group, ordinal, context)
+                outcomes += self._apply_group(group, ordinal, context)
+        self.digest = roll(self.digest, entry, self.state_machine.revision, outcomes)
         self.applied_index = entry.index
 
     def restore(self, file: SnapshotFile) -> None:
@@ -68,10 +74,14 @@ class Applier:
         log_time = b"".join(file.pieces(Section.LOG_TIME))
         if len(log_time) != LOG_TIME.size:
             raise SnapshotError(f"{file.name}: the section LOG_TIME has {len(log_time)} bytes")
+        digest = b"".join(file.pieces(Section.DIGEST))
+        if len(digest) != DIGEST_BYTES:
+            raise SnapshotError(f"{file.name}: the section DIGEST has {len(digest)} bytes")
         sessions = decode_sessions(file.pieces(Section.SESSIONS))
         self.state_machine.restore(file.pieces(Section.STATE))
         self.sessions.replace(sessions)
         (self.log_time,) = LOG_TIME.unpack(log_time)
+        self.digest = digest
         self.applied_index = file.header.index
 
     def resolve_waiting(self, waiting: Sequence[GroupKey]) -> None:
@@ -81,12 +91,13 @@ class Applier:
             if stored is not None:
                 self._resolve(key, GroupOutcome(stored.results, stored.revision, None))
 
-    def _apply_group(self, group: Group, ordinal: int, context: ApplyContext) -> None:
+    def _apply_group(self, group: Group, ordinal: int, context: ApplyContext) -> Sequence[bytes]:
+        """What the group came to, for the digest."""
         key = (group.session, group.number)
         if group.opens_session:
             session = self.sessions.open(context.index, ordinal)
             self._resolve(key, GroupOutcome((), session, None))
-            return
+            return (_OPENED,)
         verdict, stored = self.sessions.judge(group.session, group.number, group.floor, group.checksum)
         if verdict is Verdict.NEW:
             machine = self.state_machine
@@ -98,8 +109,9 @@ class Applier:
             self.commands += len(results)
         if stored is not None:
             self._resolve(key, GroupOutcome(stored.results, stored.revision, None))
-        else:
-            self._resolve(key, GroupOutcome((), 0, refusal(verdict)))
+            return stored.results
+        self._resolve(key, GroupOutcome((), 0, refusal(verdict)))
+        return (verdict.name.encode(),)
 
 
 def refusal(verdict: Verdict) -> DEngineError:

@@ -2,15 +2,16 @@
 
 from d_engine.format.configuration import Configuration, decode_configuration
 from d_engine.format.entry import EntryKind
-from d_engine.format.errors import NotMemberError
 from d_engine.format.hello import Channel
-from d_engine.format.ids import Incarnation, LogIndex, Nanoseconds
+from d_engine.format.ids import LogIndex, Nanoseconds
 from d_engine.format.messages import AppendRequest, AppendResponse, InstallSnapshot, RaftMessage
 from d_engine.raft.core import Raft
 from d_engine.raft.effects import Effects, LeaderState, Role
 from d_engine.replica.applier import Applier
 from d_engine.replica.changes import ChangeQueue
 from d_engine.replica.counters import Counters
+from d_engine.replica.departure import Departure
+from d_engine.replica.guard import Guard
 from d_engine.replica.listener import ReplicaListener
 from d_engine.replica.log_clock import LogClock
 from d_engine.replica.ports import Network
@@ -46,9 +47,10 @@ class Executor:
         log_clock: LogClock,
         listener: ReplicaListener,
         counters: Counters,
-        incarnation: Incarnation,
+        departure: Departure,
         snapshots: Snapshots,
         watches: Watches,
+        guard: Guard,
     ) -> None:
         self._raft = raft
         self._storage = storage
@@ -60,17 +62,18 @@ class Executor:
         self._log_clock = log_clock
         self.listener = listener
         self._counters = counters
-        self._incarnation = incarnation
-        self._removed_at: LogIndex = 0
+        self._departure = departure
         self.snapshots = snapshots
         snapshots.replaced = self._replaced
         self.watches = watches
+        self.guard = guard
         self.configuration: Configuration | None = None
         """The newest *applied* configuration. The one in force (appended) is the core's."""
 
     def run(self, now: Nanoseconds) -> bool:
         """Returns True if something is left for another turn: committed entries, work on snapshots, events."""
         behind = self._catch_up(now)
+        self.guard.conclude()
         more = self.snapshots.run(now) or behind
         # Last: what was applied, or installed, in this turn is handed over together.
         return self.watches.run(now) or more
@@ -82,7 +85,7 @@ class Executor:
         while True:
             self._perform(self._raft.effects(now), now)
             if self._raft.commit_index <= self._applier.applied_index:
-                self._stop_if_removed()
+                self._departure.stop_if_removed()
                 return False
             if budget <= 0:
                 return True
@@ -124,6 +127,8 @@ class Executor:
             size += entry.size
             if entry.kind is EntryKind.CONFIGURATION:
                 self.configured(entry.index, decode_configuration(entry.payload))
+            elif entry.kind is EntryKind.MARKER:
+                self.guard.marker_applied(entry.index)
         index = applier.applied_index
         self._raft.applied(index, now)
         self._tell_applied(index)
@@ -138,6 +143,7 @@ class Executor:
     def _replaced(self, index: LogIndex, configuration: Configuration) -> None:
         """The state is now that of a snapshot, which holds what entries would have brought one by one."""
         self.configured(index, configuration)
+        self.guard.markers.forget()
         self._applier.resolve_waiting(self._router.waiting)
         self._tell_applied(index)
 
@@ -145,16 +151,4 @@ class Executor:
         """These members are applied now."""
         before, self.configuration = self.configuration, configuration
         self.listener.members_changed(index, configuration)
-        own = self._raft.node_id
-        earlier = None if before is None else before.member(own)
-        # Under this id there may have been another data directory, which is none of this node's business.
-        if earlier is not None and earlier.incarnation == self._incarnation and not configuration.member(own):
-            self._removed_at = index
-
-    def _stop_if_removed(self) -> None:
-        """Last of all, so that a leader that removed itself has answered, and has told another one to lead."""
-        if self._removed_at and self._raft.configuration.member(self._raft.node_id) is None:
-            raise NotMemberError(
-                f"node {self._raft.node_id} was removed from the cluster (log index {self._removed_at}); "
-                "to use this machine again, start it on an empty directory and add it as a new member"
-            )
+        self._departure.configured(index, before, configuration)

@@ -1,5 +1,6 @@
 """Whom a replica tells what happens to it."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from d_engine.format.configuration import Configuration
@@ -8,11 +9,20 @@ from d_engine.format.ids import LogIndex
 from d_engine.raft.effects import LeaderState
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What is wrong with this node's data, in words; empty if nothing is. `alarm` is for people to act on."""
+
+    alarm: str = ""
+
+
 class ReplicaListener(Protocol):
     """Called on the replica's thread, at most once per change, in the order of the changes. `failed` is the last."""
 
     def leader_changed(self, state: LeaderState) -> None: ...
 
     def members_changed(self, index: LogIndex, configuration: Configuration) -> None: ...
+
+    def health_changed(self, health: Health) -> None: ...
 
     def failed(self, error: DEngineError) -> None: ...

@@ -18,6 +18,9 @@ def metrics_of(replica: Replica) -> dict[str, int | float]:
         sessions=len(sessions),
         sessions_evicted=sessions.evicted,
         groups_dropped=replica.router.dropped,
+        markers_applied=replica.executor.guard.markers.count,
+        marker_agreed_index=replica.executor.guard.markers.agreed_index,
+        digest_alarm=int(bool(replica.executor.guard.health.alarm)),
     )
     watches = replica.executor.watches
     span = watches.span

@@ -23,6 +23,7 @@ from d_engine.format.ids import ClusterId, Nanoseconds, NodeId
 from d_engine.format.messages import (
     ChangeRequest,
     ChangeResponse,
+    DigestReport,
     Forward,
     MemberChange,
     PeerMessage,
@@ -38,9 +39,12 @@ from d_engine.replica.applier import Applier
 from d_engine.replica.changer import Changer
 from d_engine.replica.changes import ChangeDone, ChangeQueue
 from d_engine.replica.counters import Counters
+from d_engine.replica.departure import Departure
 from d_engine.replica.executor import Executor
+from d_engine.replica.guard import Guard
 from d_engine.replica.listener import ReplicaListener
 from d_engine.replica.log_clock import LogClock
+from d_engine.replica.markers import Markers
 from d_engine.replica.outcome import GroupDone, ReadDone
 from d_engine.replica.ports import Host, Network
 from d_engine.replica.promotion import Promotion
@@ -107,9 +111,10 @@ class Replica:
             log_clock,
             listener,
             self.counters,
-            settings.incarnation,
+            Departure(self.raft, settings.incarnation),
             snapshots,
             Watches(settings.watches, state_machine, host.now, self.wake),
+            Guard(Markers(self.raft, network, settings.marker_ns), self.applier, log_clock, listener),
         )
         self.peers = Peers(settings, self.raft, network, lambda: self.cluster_id)
         self.lease_deadline: Nanoseconds = 0
@@ -238,6 +243,8 @@ class Replica:
             self.changer.serve(sender, message, self._host.now())
         elif isinstance(message, ChangeResponse):
             self.changer.answered(message)
+        elif isinstance(message, DigestReport):
+            self.executor.guard.markers.reported(sender, message)
         elif isinstance(message, SnapshotRequest | SnapshotChunk):
             self.executor.snapshots.receive(sender, message, self._host.now())
         else:
@@ -298,6 +305,7 @@ class Replica:
             self.writes.reroute(now - ROUTE_AGAIN_AFTER_ELECTIONS * self.settings.election_min_ns)
         self.router.route(now)
         self.changer.drive(now)
+        self.executor.guard.drive(now)
         if self.reads.joining:
             self.reads.assign(raft.read(now))
         self.lease_deadline = raft.lease_deadline
@@ -314,6 +322,7 @@ class Replica:
             self.changer.changes.deadline,
             self.executor.snapshots.deadline,
             self.executor.watches.deadline,
+            self.executor.guard.deadline,
         )
         self._host.set_timer(min(deadline for deadline in deadlines if deadline is not None))
 

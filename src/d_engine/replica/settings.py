@@ -73,3 +73,5 @@ class ReplicaSettings:
     max_sessions: int = MAX_SESSIONS
     snapshots: SnapshotSettings = SnapshotSettings()
     watches: WatchSettings = WatchSettings()
+    marker_ns: Nanoseconds = 60 * SECOND
+    """How much log time lies between two places at which replicas compare their digests."""

@@ -33,7 +33,7 @@ _STEPS_PER_SLICE = 8
 """Of letting go of a view."""
 _Piece: TypeAlias = tuple[Section, bytes] | None
 """None ends the slice."""
-_END: _Piece = (Section.STATE, b"")
+_END: _Piece = (Section.DIGEST, b"")
 
 
 class Snapshotter:
@@ -165,7 +165,7 @@ class Snapshotter:
 def frozen_pieces(applier: Applier) -> Iterator[_Piece]:
     """The content of a snapshot of what is applied now, in the order of the file."""
     machine, log_time = applier.state_machine, LOG_TIME.pack(applier.log_time)
-    sessions, view = applier.sessions.freeze(), machine.view()
+    sessions, view, digest = applier.sessions.freeze(), machine.view(), applier.digest
 
     def pieces() -> Iterator[_Piece]:
         yield Section.LOG_TIME, log_time
@@ -177,6 +177,7 @@ def frozen_pieces(applier: Applier) -> Iterator[_Piece]:
             yield Section.STATE, piece
         if empty:
             yield Section.STATE, b""
+        yield Section.DIGEST, digest
         if isinstance(view, ReleasableView):
             for step, _ in enumerate(view.release()):
                 if step % _STEPS_PER_SLICE == 0:

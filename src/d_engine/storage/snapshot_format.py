@@ -60,6 +60,8 @@ class Section(IntEnum):
     """The session table (`d_engine.replica.session_codec`)."""
     STATE = 3
     """Whatever the state machine wrote."""
+    DIGEST = 4
+    """The rolling digest of all that was applied, 16 bytes (`d_engine.replica.digest`)."""
 
 
 SECTIONS = {section.value: section for section in Section}

@@ -9,6 +9,7 @@ from d_engine.format.hello import Channel, Hello, Refusal
 from d_engine.format.ids import LogIndex, Nanoseconds, NodeId
 from d_engine.format.messages import PeerMessage
 from d_engine.raft.effects import LeaderState, Role
+from d_engine.replica.listener import Health
 from d_engine.testing.sim.network import SimNetwork
 from d_engine.testing.sim.violations import InvariantBroken
 
@@ -101,6 +102,11 @@ class Listener:
 
     def members_changed(self, index: LogIndex, configuration: Configuration) -> None:
         self._node.note(f"applies a configuration with voters {configuration.voters} at", index)
+
+    def health_changed(self, health: Health) -> None:
+        self._node.note(f"is {health}")
+        if health.alarm:
+            self._node.shared.trace.count("marker: alarm")
 
     def failed(self, error: DEngineError) -> None:
         node = self._node

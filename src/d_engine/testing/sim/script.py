@@ -57,6 +57,7 @@ class Features:
     election_min: Nanoseconds = 500 * MILLISECOND
     election_max: Nanoseconds = 1000 * MILLISECOND
     snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    marker: Nanoseconds = 60 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ def _features(rng: Random, profile: Profile) -> Features:
         max_sessions=rng.choice((10_000, 10_000, 12, 3)),
         max_pending=rng.choice((10_000, 10_000, profile.max_pending)),
         snapshots=_snapshots(rng) if profile.snapshots else SnapshotSettings(),
+        marker=rng.choice((SECOND, 3 * SECOND, 10 * SECOND)),
     )
 
 

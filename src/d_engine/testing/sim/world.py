@@ -101,6 +101,7 @@ class World:
             max_pending_reads=features.max_pending,
             max_sessions=features.max_sessions,
             snapshots=features.snapshots,
+            marker_ns=features.marker,
         )
         for node in self.ids:
             own = replace(settings, node_id=node, address=f"node{node}:1")
