@@ -16,6 +16,7 @@ from d_engine.format.configuration import Configuration, Member
 from d_engine.format.errors import (
     ConfigError,
     CorruptionError,
+    DataDirectoryError,
     DEngineError,
     EngineStoppedError,
     MalformedError,
@@ -41,6 +42,7 @@ from d_engine.storage.memory import MemoryDisk
 from d_engine.storage.snapshots import SnapshotFiles
 
 _log = logging.getLogger(__name__)
+IDLE_CLOSE_SECONDS = 5.0
 
 
 class NodeCore:
@@ -54,9 +56,10 @@ class NodeCore:
         make_data_directory(config.node.data_dir)
         self._disk = FileDisk(config.node.data_dir, loop.call_soon_threadsafe)
         try:
-            if parts.storage is default_storage and config.storage.engine == "wal":
-                _check_log_is_there(self._disk.files(), config.node.data_dir)
-            self.incarnation = load_identity(self._disk, config.node.id, self._host.random_bits)
+            if parts.storage is default_storage:
+                _check_files(self._disk.files(), config)
+            disk = self._disk_of_what_stays()
+            self.incarnation = load_identity(disk, config.node.id, self._host.random_bits)
             identity = Identity(lambda channel: self.replica.peers.hello(channel), self._admit)
             events = PeerEvents(self._receive, self._connected, self._lost, self._refused)
             self._network = parts.transport(identity, events, self._host)
@@ -65,12 +68,13 @@ class NodeCore:
                 self._host,
                 self._network,
                 parts.storage(self._disk, self._host, config),
-                SnapshotFiles(self._disk_of_snapshots()),
+                SnapshotFiles(disk),
                 parts.state_machine(),
                 listener,
             )
         except BaseException:
-            self._disk.close(0)
+            # Nothing is under way there: it only takes its threads a moment to end, and then the directory is unlocked.
+            self._disk.close(IDLE_CLOSE_SECONDS)
             raise
         log_recovery(self.replica)
         self.backend = NodeBackend(self.replica)
@@ -90,6 +94,12 @@ class NodeCore:
 
     def start(self) -> None:
         """Take part in the cluster."""
+        cluster = self._config.cluster
+        if self._config.storage.engine == "memory" and (cluster.join or len(cluster.initial) > 1):
+            _log.warning(
+                "storage.engine is memory: when this node stops it has forgotten everything, and the others do not let"
+                " it in again before it is removed and added anew; when a majority has stopped the data is gone"
+            )
         self.replica.start()
         self._host.start(self.replica.wake)
 
@@ -118,8 +128,9 @@ class NodeCore:
         self._network.close()
         self._disk.close(seconds)
 
-    def _disk_of_snapshots(self) -> Disk:
-        """A log in memory forgets everything at a restart, and so must its snapshots."""
+    def _disk_of_what_stays(self) -> Disk:
+        """A log in memory forgets everything at a restart, and so must its snapshots. It forgets its votes too: so the
+        node must not come back as the one that gave them, and its identity is forgotten as well."""
         in_memory = self._config.storage.engine == "memory"
         return MemoryDisk(self._host.call_soon) if in_memory else self._disk
 
@@ -199,9 +210,17 @@ def bootstrap_configuration(config: EngineConfig) -> Configuration | None:
     return Configuration(0, members, voters, lease_reads=config.cluster.lease_reads)
 
 
-def _check_log_is_there(files: Sequence[str], directory: str) -> None:
+def _check_files(files: Sequence[str], config: EngineConfig) -> None:
     """A directory that was in use and has lost its log must not come back empty under its old identity: it would have
-    forgotten its vote and what it acknowledged."""
+    forgotten its vote and what it acknowledged. Nor must one whose log would not be looked at."""
+    directory = config.node.data_dir
+    if config.storage.engine == "memory":
+        if IDENTITY_NAME in files:
+            raise DataDirectoryError(
+                f"the data directory {directory} holds the data of a node, and storage.engine is memory, which would"
+                ' not look at it: set that to "wal", or configure an empty directory'
+            )
+        return
     if IDENTITY_NAME in files and not any(
         name.startswith("log-") and name.endswith(".wal") for name in files
     ):

@@ -64,7 +64,8 @@ def admit(
         return _refusal(
             IncarnationMismatchError,
             f"node {hello.node_id} is a member with another data directory (incarnation {member.incarnation:#x}, not "
-            f"{hello.incarnation:#x}); restore that directory, or remove the member and add this one as a new one",
+            f"{hello.incarnation:#x}). If that one still exists as it was, start the node on it, never on an older "
+            "copy, which has forgotten what it acknowledged; else remove the member and add this one as a new one",
         )
     return None
 

@@ -58,7 +58,7 @@ def is_done(change: Change, configuration: Configuration) -> bool:
     if asked.incarnation and member.incarnation and asked.incarnation != member.incarnation:
         raise MembershipError(
             f"node {member.id} is a member already, at {member.address or 'no address'}, with another data directory; "
-            "restore that directory, or remove the member first, or use another node id"
+            "start the node on that one, or remove the member first, or use another node id"
         )
     if asked.address not in ("", member.address):
         raise MembershipError(

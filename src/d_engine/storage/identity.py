@@ -96,7 +96,8 @@ def decode_identity(data: bytes) -> tuple[NodeId, Incarnation]:
         data[: _LAYOUT.size]
     ):
         raise CorruptionError(
-            f"{IDENTITY_NAME} is damaged: restore it from a backup, or let this node join anew with an empty directory"
+            f"{IDENTITY_NAME} is damaged: put this one file back from a copy (it never changes; no other file may come"
+            " from one), or let this node join anew with an empty directory"
         )
     magic, _, length, node_id, incarnation = _LAYOUT.unpack_from(data)
     if magic != IDENTITY_MAGIC or length != _LAYOUT.size - _PREFIX.size:
