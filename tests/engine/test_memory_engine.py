@@ -24,11 +24,11 @@ def configuration(folder: Path, node: int) -> EngineConfig:
 
 async def test_a_member_that_restarts_is_not_let_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     engines = {node: EmbeddedEngine(config=configuration(tmp_path, node)) for node in (1, 2, 3)}
-    with caplog.at_level(logging.WARNING, "d_engine.engine.core"):
-        await asyncio.gather(*(engine.start() for engine in engines.values()))
-    assert "storage.engine is memory" in caplog.text
+    caplog.set_level(logging.WARNING, "d_engine.engine.core")
+    await asyncio.gather(*(engine.start() for engine in engines.values()))
     try:
         await asyncio.gather(*(engine.wait_ready() for engine in engines.values()))
+        assert "storage.engine is memory" in caplog.text
         await engines[1].client.put("k", "v")
         await engines.pop(3).stop()
         again = EmbeddedEngine(config=configuration(tmp_path, 3))
