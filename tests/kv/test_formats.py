@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from d_engine.format.state_machine import ApplyContext
-from d_engine.kv import commands, queries, results
+from d_engine.kv import commands, lease_commands, queries, results
+from d_engine.kv.holding import KEEP_LEASE, ON_LEASE, WITH_TTL
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.machine import KvStateMachine
 from d_engine.kv.transactions import (
@@ -21,6 +22,7 @@ from d_engine.kv.transactions import (
     GetStep,
     Got,
     GotRange,
+    HeldPutStep,
     PutDone,
     PutStep,
     Transaction,
@@ -120,8 +122,44 @@ def test_queries() -> None:
 
 def test_snapshot() -> None:
     machine, restored = example_machine(), KvStateMachine()
-    stream, digest = EXAMPLES[23:]
+    stream, digest = EXAMPLES[23:25]
     assert list(machine.chunks(machine.view())) == [stream]
     assert machine.digest() == digest
     restored.restore(iter([stream]))
     assert restored.digest() == digest
+
+
+def test_leases() -> None:
+    machine, second = example_machine(), 10**9
+    put, with_ttl, keep, swap, grant, keep_alive, revoke, expire, granted, kept = EXAMPLES[25:35]
+    get, got, listing, listed, stream, refused, ended = EXAMPLES[35:]
+    assert put == commands.encode_held_put(b"job", b"x", False, ON_LEASE, 1)
+    assert with_ttl == commands.encode_held_put(b"job", b"x", False, WITH_TTL, second // 4)
+    assert keep == commands.encode_held_put(b"job", b"x", False, KEEP_LEASE, 0)
+    assert swap == commands.encode_compare_and_swap(b"job", b"x", b"y", ON_LEASE, 1)
+    assert grant == lease_commands.encode_grant(10 * second)
+    assert keep_alive == lease_commands.encode_keep_alive([1, 2])
+    assert revoke == lease_commands.encode_revoke(1)
+    assert expire == lease_commands.encode_expire(1, 11 * second)
+    assert commands.decode_command(swap) == commands.CompareAndSwap(b"job", b"x", b"y", ON_LEASE, 1)
+    assert get == queries.encode_get_lease(1)
+    assert listing == queries.encode_list_leases(0, 10)
+
+    machine.clock = lambda: 3 * second
+    results_of = machine.apply([grant, put, keep_alive], ApplyContext(2, 1, second))
+    assert [results_of[0], results_of[2]] == [granted, kept]
+    assert [machine.query(get), machine.query(listing)] == [got, listed]
+    assert b"".join(machine.chunks(machine.view())) == stream
+    restored = KvStateMachine()
+    restored.restore(iter([stream]))
+    assert restored.digest() == machine.digest()
+    on_another = commands.encode_held_put(b"job", b"x", False, ON_LEASE, 2)
+    assert machine.apply([on_another], ApplyContext(3, 1, second)) == [refused]
+    assert machine.apply([expire], ApplyContext(4, 1, 11 * second)) == [ended]
+
+
+def test_a_put_on_a_lease_in_a_transaction() -> None:
+    step = HeldPutStep(b"job", b"x", WITH_TTL, 250_000_000)
+    command = commands.encode_transaction(Transaction((), (step,), ()))
+    assert commands.decode_command(command) == Transaction((), (step,), ())
+    assert command[1:].startswith(bytes.fromhex("93 90 91 95 06 c4 03 6a 6f 62 c4 01 78 02 ce"))

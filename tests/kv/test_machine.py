@@ -6,6 +6,7 @@ from d_engine.format.errors import InvalidRequestError, InvariantViolation, Snap
 from d_engine.format.state_machine import ApplyContext, StateMachine
 from d_engine.kv import commands, queries, results
 from d_engine.kv.key_value import KeyValue
+from d_engine.kv.leases import LeaseTable
 from d_engine.kv.machine import KvStateMachine
 
 CONTEXT = ApplyContext(index=1, term=1, log_time=0)
@@ -150,5 +151,5 @@ def test_order_of_arrival_shows_in_nothing_but_the_revisions() -> None:
     entries = [KeyValue(b"%04d" % number, b"", number + 1, number + 1, 1) for number in range(2000)]
     for entry in entries:
         forward.store.put(entry.key, entry.value)
-    backward.store.replace(2000, entries)
+    backward.store.replace(2000, entries, LeaseTable())
     assert backward.digest() == forward.digest()

@@ -1,6 +1,7 @@
 """The whole state machine against a dict: whatever is done, in whatever order, both say the same."""
 
 import operator
+import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import structs
 
 from d_engine.format.state_machine import ApplyContext
-from d_engine.kv import commands, queries, results
+from d_engine.kv import commands, lease_commands, queries, results
+from d_engine.kv.holding import FOR_EVER, KEEP_LEASE, ON_LEASE, WITH_TTL
 from d_engine.kv.key_value import KeyValue
+from d_engine.kv.leases import Lease
 from d_engine.kv.machine import KvStateMachine
 from d_engine.kv.store import StoreView
 from d_engine.kv.transactions import (
@@ -31,6 +34,7 @@ from d_engine.kv.transactions import (
     GetStep,
     Got,
     GotRange,
+    HeldPutStep,
     PutDone,
     PutStep,
     Step,
@@ -40,7 +44,8 @@ from d_engine.kv.transactions import (
     objection,
 )
 
-CONTEXT = ApplyContext(index=1, term=1, log_time=0)
+SECOND = 1_000_000_000
+HOLDS = st.tuples(st.integers(FOR_EVER, KEEP_LEASE), st.integers(1, 6))
 KEYS = st.one_of(
     st.binary(max_size=2),
     st.integers(0, 3000).map(lambda number: b"key/%04d" % number),
@@ -53,6 +58,8 @@ ENDS = st.one_of(st.none(), KEYS)
 STEPS = st.lists(
     st.one_of(
         st.builds(PutStep, KEYS, VALUES),
+        st.builds(HeldPutStep, KEYS, VALUES, st.just(WITH_TTL), st.integers(1, 5).map(SECOND.__mul__)),
+        st.builds(HeldPutStep, KEYS, VALUES, st.just(KEEP_LEASE), st.just(0)),
         st.builds(DeleteStep, KEYS),
         st.builds(DeleteRangeStep, KEYS, ENDS),
         st.builds(GetStep, KEYS),
@@ -68,16 +75,47 @@ class Model:
 
     entries: dict[bytes, KeyValue] = field(default_factory=dict)
     revision: int = 0
+    time: int = 0
+    granted: int = 0
+    leases: dict[int, Lease] = field(default_factory=dict)
 
     def copy(self) -> "Model":
-        return Model(dict(self.entries), self.revision)
+        return Model(dict(self.entries), self.revision, self.time, self.granted, dict(self.leases))
 
-    def put(self, key: bytes, value: bytes) -> KeyValue | None:
+    def put(self, key: bytes, value: bytes, lease: int = 0) -> KeyValue | None:
         self.revision += 1
         old = self.entries.get(key)
         created, version = (self.revision, 1) if old is None else (old.create_revision, old.version + 1)
-        self.entries[key] = KeyValue(key, value, created, self.revision, version)
+        self.entries[key] = KeyValue(key, value, created, self.revision, version, lease)
         return old
+
+    def held(self, key: bytes, hold: int, number: int) -> int:
+        """The lease on which a key hangs that is put so."""
+        if hold == WITH_TTL:
+            return self.grant(number, single=True)
+        if hold == KEEP_LEASE:
+            return self.entries[key].lease if key in self.entries else 0
+        return number if hold == ON_LEASE else 0
+
+    def grant(self, ttl: int, single: bool = False) -> int:
+        self.granted += 1
+        self.leases[self.granted] = Lease(self.granted, ttl, self.time + ttl, single)
+        return self.granted
+
+    def end_lease(self, lease: int) -> int:
+        del self.leases[lease]
+        keys = [key for key, entry in self.entries.items() if entry.lease == lease]
+        for key in keys:
+            del self.entries[key]
+        self.revision += bool(keys)
+        return len(keys)
+
+    def settle(self) -> None:
+        """A lease that belongs to one key ends with it."""
+        used = {entry.lease for entry in self.entries.values()}
+        self.leases = {
+            number: lease for number, lease in self.leases.items() if not lease.single or number in used
+        }
 
     def delete(self, key: bytes) -> KeyValue | None:
         old = self.entries.pop(key, None)
@@ -129,6 +167,10 @@ class Model:
                 self.revision = revision - 1
                 self.put(key, value)
                 return PutDone()
+            case HeldPutStep(key, value, hold, number):
+                self.revision = revision - 1
+                self.put(key, value, self.held(key, hold, number))
+                return PutDone()
             case DeleteStep(key):
                 return DeleteDone(self.entries.pop(key, None) is not None)
             case DeleteRangeStep(start, end):
@@ -140,17 +182,93 @@ class Model:
                 return GotRange(tuple(self.entries[key] for key in keys[:limit]), len(keys) > limit)
 
 
-class StoreAgainstModel(RuleBasedStateMachine):
+class LeasesAgainstModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.machine = KvStateMachine()
         self.model = Model()
         self.views: list[tuple[StoreView, Model]] = []
 
+    @property
+    def context(self) -> ApplyContext:
+        return ApplyContext(1, 1, self.model.time)
+
     def apply(self, command: bytes) -> bytes:
-        (result,) = self.machine.apply([command], CONTEXT)
+        (result,) = self.machine.apply([command], self.context)
         return result
 
+    @rule(key=KEYS, value=VALUES, hold=HOLDS)
+    def put_held(self, key: bytes, value: bytes, hold: tuple[int, int]) -> None:
+        kind, number = hold
+        number = 0 if kind in (FOR_EVER, KEEP_LEASE) else number * SECOND if kind == WITH_TTL else number
+        command = commands.encode_held_put(key, value, True, kind, number)
+        assert commands.decode_command(command) == commands.Put(key, value, True, kind, number)
+        result = self.apply(command)
+        lease = self.model.leases.get(number)
+        entry = self.model.entries.get(key)
+        if kind == ON_LEASE and lease is None:
+            assert result[2:17] == b"lease_not_found"
+        elif kind == ON_LEASE and lease and lease.single and (entry is None or entry.lease != number):
+            assert result.startswith(b"\xff")
+        else:
+            old = self.model.put(key, value, self.model.held(key, kind, number))
+            assert results.decode_put(result) == results.PutResult(self.model.revision, old)
+
+    @rule(ttl=st.integers(1, 6))
+    def grant(self, ttl: int) -> None:
+        granted = results.decode_granted(self.apply(lease_commands.encode_grant(ttl * SECOND)))
+        assert granted == results.LeaseGranted(self.model.grant(ttl * SECOND), ttl * SECOND)
+
+    @rule(leases=st.lists(st.integers(1, 6), min_size=1, max_size=3))
+    def keep_alive(self, leases: list[int]) -> None:
+        kept = results.decode_kept(self.apply(lease_commands.encode_keep_alive(leases)), len(leases))
+        for number, ttl in zip(leases, kept, strict=True):
+            lease = self.model.leases.get(number)
+            assert ttl == (0 if lease is None else lease.ttl)
+            if lease is not None:
+                self.model.leases[number] = structs.replace(lease, deadline=self.model.time + lease.ttl)
+
+    @rule(lease=st.integers(1, 6))
+    def revoke(self, lease: int) -> None:
+        result = self.apply(lease_commands.encode_revoke(lease))
+        if lease in self.model.leases:
+            assert results.decode_lease_ended(result) == self.model.end_lease(lease)
+        else:
+            assert result[2:17] == b"lease_not_found"
+
+    @rule(lease=st.integers(1, 6), wrong=st.booleans())
+    def expire(self, lease: int, wrong: bool) -> None:
+        """Maybe too early, maybe with a deadline of long ago."""
+        known = self.model.leases.get(lease)
+        deadline = 1 if known is None or wrong else known.deadline
+        result = self.apply(lease_commands.encode_expire(lease, deadline))
+        if known is not None and not wrong and known.deadline <= self.model.time:
+            assert results.decode_lease_ended(result) == self.model.end_lease(lease)
+        else:
+            assert result[0] == results.UNCHANGED
+
+    @rule(seconds=st.integers(1, 3), proposed=st.booleans())
+    def time_passes(self, seconds: int, proposed: bool) -> None:
+        self.model.time += seconds * SECOND
+        due = {lease.id for lease in self.model.leases.values() if lease.deadline <= self.model.time}
+        commands_due = self.machine.due(self.model.time)
+        assert {struct.unpack_from("<Q", command, 2)[0] for command in commands_due} == due
+        if proposed:
+            self.machine.apply(commands_due, self.context)
+            for lease in sorted(due, key=lambda number: (self.model.leases[number].deadline, number)):
+                self.model.end_lease(lease)
+
+    @invariant()
+    def leases_agree(self) -> None:
+        self.model.settle()
+        table = self.machine.store.leases
+        assert table.freeze() == (self.model.granted, tuple(self.model.leases.values()))
+        assert table.deadline == min((lease.deadline for lease in self.model.leases.values()), default=None)
+        attached = {key: entry.lease for key, entry in self.model.entries.items() if entry.lease}
+        assert {key: lease for lease in self.model.leases for key in table.keys_of(lease)} == attached
+
+
+class StoreAgainstModel(LeasesAgainstModel):
     @rule(key=KEYS, value=VALUES, want_previous=st.booleans())
     def put(self, key: bytes, value: bytes, want_previous: bool) -> None:
         old = self.model.put(key, value)
@@ -160,14 +278,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule(first=st.integers(0, 3000), count=st.integers(1, 1500), step=st.sampled_from([1, 7]))
     def put_many(self, first: int, count: int, step: int) -> None:
         keys = [b"key/%04d" % (first + step * number) for number in range(count)]
-        self.machine.apply([commands.encode_put(key, b"many") for key in keys], CONTEXT)
+        self.machine.apply([commands.encode_put(key, b"many") for key in keys], self.context)
         for key in keys:
             self.model.put(key, b"many")
 
     @rule(first=st.integers(0, 3000), count=st.integers(1, 1500), step=st.sampled_from([1, 7, -1]))
     def delete_many(self, first: int, count: int, step: int) -> None:
         keys = [b"key/%04d" % (first + step * number) for number in range(count)]
-        self.machine.apply([commands.encode_delete(key) for key in keys], CONTEXT)
+        self.machine.apply([commands.encode_delete(key) for key in keys], self.context)
         for key in keys:
             self.model.delete(key)
 
@@ -279,7 +397,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def restored_state_equals_this_one(self, count: int) -> None:
         """Whatever the other held before, and however both came to be."""
         other = KvStateMachine()
-        other.apply([commands.encode_put(b"other/%d" % number, b"") for number in range(count)], CONTEXT)
+        other.apply([commands.encode_put(b"other/%d" % number, b"") for number in range(count)], self.context)
         other.restore(self.machine.chunks(self.machine.view()))
         assert other.digest() == self.machine.digest()
         assert other.store.count == self.machine.store.count

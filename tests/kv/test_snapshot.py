@@ -14,11 +14,17 @@ Entry = tuple[int, int, int, int, bytes, bytes]
 
 
 def stream(
-    revision: int, *entries: Entry, count: int | None = None, version: int = 1, reserved: int = 0
+    revision: int,
+    *entries: Entry,
+    count: int | None = None,
+    version: int = 2,
+    reserved: int = 0,
+    granted: int | None = None,
+    leases: tuple[tuple[int, int, int, int], ...] = (),
 ) -> bytes:
-    head = struct.pack(
-        "<4sHHQQ", b"DEKV", version, reserved, revision, len(entries) if count is None else count
-    )
+    counts = (len(entries) if count is None else count, len(leases) if granted is None else granted)
+    head = struct.pack("<4sHHQQQI", b"DEKV", version, reserved, revision, *counts, len(leases))
+    head += b"".join(struct.pack("<QQQB", *lease) for lease in leases)
     return head + b"".join(
         struct.pack("<QQQQHI", *numbers, len(key), len(value)) + key + value
         for *numbers, key, value in entries
@@ -29,23 +35,26 @@ def read(data: bytes, step: int = 1 << 30) -> tuple[int, list[Entry]]:
     reader = SnapshotReader()
     for offset in range(0, len(data), step):
         reader.feed(data[offset : offset + step])
-    revision, entries = reader.finish()
+    revision, entries, _ = reader.finish()
     return revision, [
         (entry.create_revision, entry.mod_revision, entry.version, entry.lease, entry.key, entry.value)
         for entry in entries
     ]
 
 
+SECOND = 1_000_000_000
+LEASES = ((3, SECOND, 5 * SECOND, 0), (9, SECOND, 4 * SECOND, 1))
 GOOD: tuple[Entry, ...] = ((1, 1, 1, 0, b"", b""), (2, 5, 3, 9, b"a", b"x"), (3, 4, 2, 0, b"ab", b"y" * 100))
+PLAIN = (GOOD[0], GOOD[2])
 
 
 @pytest.mark.parametrize("step", [1, 2, 37, 38, 39, 1000])
 def test_stream_may_be_cut_anywhere(step: int) -> None:
-    assert read(stream(5, *GOOD), step) == (5, list(GOOD))
+    assert read(stream(5, *GOOD, granted=12, leases=LEASES), step) == (5, list(GOOD))
 
 
 def test_every_cut_off_stream_is_refused() -> None:
-    whole = stream(5, *GOOD)
+    whole = stream(5, *GOOD, granted=12, leases=LEASES)
     for size in range(len(whole)):
         with pytest.raises(SnapshotError, match="ends after"):
             read(whole[:size])
@@ -58,16 +67,24 @@ def test_every_cut_off_stream_is_refused() -> None:
         (stream(5, reserved=1), "reserved: 1"),
         (stream(2**63), "at revision 9223372036854775808"),
         (stream(0, count=6), "claims 6 entries at revision 0"),
-        (stream(5, *GOOD, count=2), "after 2 of 2 entries with 140 bytes left over"),
-        (stream(5, *GOOD) + b"x", "with 1 bytes left over"),
-        (stream(5, GOOD[1], GOOD[0]), "b'' does not stand behind b'a'"),
-        (stream(5, GOOD[1], GOOD[1]), "b'a' does not stand behind b'a'"),
+        (stream(5, *PLAIN, count=1), "after 1 of 1 entries with 140 bytes left over"),
+        (stream(5, *PLAIN) + b"x", "with 1 bytes left over"),
+        (stream(5, PLAIN[1], PLAIN[0]), "b'' does not stand behind b'ab'"),
+        (stream(5, PLAIN[1], PLAIN[1]), "b'ab' does not stand behind b'ab'"),
         (stream(5, (0, 1, 1, 0, b"", b"")), "revisions 0 and 1"),
         (stream(5, (2, 1, 1, 0, b"", b"")), "revisions 2 and 1"),
         (stream(5, (1, 6, 1, 0, b"", b"")), "in a section of revision 5"),
         (stream(5, (1, 1, 0, 0, b"", b"")), "version 0"),
         (stream(5, (2, 4, 4, 0, b"", b"")), "version 4"),
         (stream(5, (1, 1, 1, 2**63, b"", b"")), "lease 9223372036854775808"),
+        (stream(5, *GOOD), "version 3, lease 9"),
+        (stream(5, *PLAIN, leases=LEASES, granted=12), "a key's own lease without the key"),
+        (stream(5, leases=LEASES), "lease 3 .kind 0. stands behind lease 0"),
+        (stream(5, leases=LEASES[::-1], granted=12), "lease 3 .kind 0. stands behind lease 9"),
+        (stream(5, leases=LEASES, granted=1), "claims 2 leases of 1 ever granted"),
+        (stream(5, leases=((1, SECOND, SECOND, 2),)), "lease 1 .kind 2."),
+        (stream(5, leases=((1, 1, SECOND, 0),)), "lease 1 has a TTL of 1 and"),
+        (stream(5, leases=((1, SECOND, SECOND - 1, 0),)), "ends at 999999999"),
         (
             stream(5, count=1) + struct.pack("<QQQQHI", 1, 1, 1, 0, 0, 2**32 - 1),
             "claims a value of 4294967295",
@@ -80,8 +97,8 @@ def test_wrong_streams(data: bytes, text: str) -> None:
 
 
 def test_unknown_version_is_refused_by_name() -> None:
-    with pytest.raises(UnknownFormatError, match="version 2; this release knows 1"):
-        read(stream(5, version=2))
+    with pytest.raises(UnknownFormatError, match="version 1; this release knows 2"):
+        read(stream(5, version=1))
 
 
 @given(st.binary(max_size=100), st.booleans(), st.integers(1, 100))

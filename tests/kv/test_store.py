@@ -8,6 +8,7 @@ import pytest
 
 from d_engine.format.errors import InvariantViolation
 from d_engine.kv.key_value import KeyValue
+from d_engine.kv.leases import LeaseTable
 from d_engine.kv.shards import SHARD_COUNT, Shards
 from d_engine.kv.store import Store
 
@@ -91,7 +92,7 @@ def test_epoch_rises_by_two_with_a_replacement() -> None:
             epochs.append(store.epoch)
             return super().__iter__()
 
-    store.replace(50, Watching([KeyValue(b"a", b"", 50, 50, 1)]))
+    store.replace(50, Watching([KeyValue(b"a", b"", 50, 50, 1)]), LeaseTable())
     assert set(epochs) == {0}
     assert store.epoch == 2
     assert (store.count, store.revision, store.get(b"1")) == (1, 50, None)
@@ -105,9 +106,11 @@ def test_revision_rises_after_the_entry_is_there() -> None:
     seen: list[int] = []
 
     class WatchedShards(Shards):
-        def put(self, key: bytes, value: bytes, revision: int) -> tuple[KeyValue, KeyValue | None]:
+        def put(
+            self, key: bytes, value: bytes, revision: int, lease: int = 0
+        ) -> tuple[KeyValue, KeyValue | None]:
             seen.append(store.revision)
-            return super().put(key, value, revision)
+            return super().put(key, value, revision, lease)
 
     store._shards = WatchedShards()
     store.put(b"new", b"")
@@ -147,7 +150,7 @@ def test_readers_on_other_threads_see_whole_entries_and_no_step_back() -> None:
             store.put(b"7", b"old%d" % (store.revision + 1))
             if turn % 100 == 50:
                 view = store.view()
-                store.replace(view.revision, list(view.scan()))
+                store.replace(view.revision, list(view.scan()), LeaseTable())
     finally:
         stop.set()
         sys.setswitchinterval(interval)

@@ -145,9 +145,11 @@ def test_the_epoch_is_odd_while_keys_change() -> None:
     seen: list[tuple[bool, int]] = []
 
     class Watched(Shards):
-        def put(self, key: bytes, value: bytes, revision: int) -> tuple[KeyValue, KeyValue | None]:
+        def put(
+            self, key: bytes, value: bytes, revision: int, lease: int = 0
+        ) -> tuple[KeyValue, KeyValue | None]:
             seen.append((store.epoch % 2 == 1, store.revision))
-            return super().put(key, value, revision)
+            return super().put(key, value, revision, lease)
 
         def pop(self, key: bytes) -> KeyValue | None:
             seen.append((store.epoch % 2 == 1, store.revision))

@@ -9,10 +9,10 @@ Layout, little-endian, 40 bytes, then the payload::
          0     1  format version (1)
          1     1  kind (EntryKind)
          2     2  reserved, 0
-         4     4  count of groups in the payload
+         4     4  count of groups (or of commands) in the payload
          8     8  term
         16     8  index
-        24     8  log time, nanoseconds (see docs/design/time.md)
+        24     8  log time, nanoseconds (see docs/design/leases.md)
         32     4  payload length
         36     4  CRC32C of bytes 0..36 and the payload
 """
@@ -45,6 +45,9 @@ class EntryKind(IntEnum):
     """A `d_engine.format.configuration.Configuration`."""
     MARKER = 4
     """A place in the log at which replicas compare their digests."""
+    TIMED = 5
+    """Commands that the state machine asked for because log time had come (see `d_engine.format.state_machine`), each a
+    4-byte length and its bytes; `count` of them. They belong to no session: the state machine applies none twice."""
 
 
 _KINDS = {kind.value: kind for kind in EntryKind}

@@ -74,6 +74,18 @@ class DiskFullError(NotAppliedError):
     code = "disk_full"
 
 
+class LeaseNotFoundError(NotAppliedError):
+    """The lease does not exist (any more): it expired, was revoked, or never was. Grant a new one."""
+
+    code = "lease_not_found"
+
+
+class LeaseLimitError(NotAppliedError):
+    """There are too many leases, or too many keys hang on this one. The text names the limit."""
+
+    code = "lease_limit"
+
+
 class OutcomeUnknownError(DEngineError):
     """The command was sent and its result cannot be learned. It may or may not have been applied."""
 

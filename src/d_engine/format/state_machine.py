@@ -4,7 +4,7 @@ A state machine is a pure function of the log: it reads no clock, draws no rando
 replicas could hold differently at the same index. Its time is `ApplyContext.log_time`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -46,6 +46,31 @@ class StateMachine(Protocol):
     def restore(self, source: Iterator[bytes]) -> None: ...
 
     def digest(self) -> bytes: ...
+
+
+def no_log_time() -> Nanoseconds:
+    """What a `TimedStateMachine.clock` reads before a replica lends its own."""
+    return 0
+
+
+@runtime_checkable
+class TimedStateMachine(Protocol):
+    """What a state machine may offer besides, if something of it ends by itself when log time has come.
+
+    * `deadline`: the log time at which the next thing is due, None if nothing is. Looked at in every turn.
+    * `due(log_time)`: commands to put into the log now, a bounded number of them; nothing changes by asking. Whoever
+      leads asks. They are applied like all others, with the log time of their entry, but belong to no session: one may
+      be applied late, twice, or after what it is about has changed, and must then do nothing.
+    * `clock`: set by the replica; reads log time as this node knows it now. For the answers of `query` only: what
+      `apply` does depends on the log alone.
+    """
+
+    clock: Callable[[], Nanoseconds]
+
+    @property
+    def deadline(self) -> Nanoseconds | None: ...
+
+    def due(self, log_time: Nanoseconds) -> Sequence[bytes]: ...
 
 
 @runtime_checkable

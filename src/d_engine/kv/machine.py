@@ -5,15 +5,23 @@ every hash seed. A command that cannot be read has no effect and gets a result t
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from d_engine.format.errors import InvalidRequestError, InvariantViolation, MalformedError
+from d_engine.format.errors import (
+    InvalidRequestError,
+    InvariantViolation,
+    LeaseLimitError,
+    LeaseNotFoundError,
+    MalformedError,
+)
 from d_engine.format.ids import Nanoseconds
-from d_engine.format.state_machine import ApplyContext
+from d_engine.format.state_machine import ApplyContext, no_log_time
 from d_engine.kv import results as result_codec
-from d_engine.kv.commands import HEAD, PUT, Delete, DeleteRange, Put, decode_command
+from d_engine.kv.commands import HEAD, PUT, Command, Delete, DeleteRange, Put, decode_command
 from d_engine.kv.history import History
 from d_engine.kv.key_value import KeyValue
+from d_engine.kv.lease_commands import LeaseCommand, encode_expire
+from d_engine.kv.leasing import change_leases, put_held
 from d_engine.kv.queries import answer_query
 from d_engine.kv.results import RESULT, UNCHANGED, WRITTEN
 from d_engine.kv.snapshot import SnapshotReader, write_pieces
@@ -30,6 +38,7 @@ class KvStateMachine:
 
     def __init__(self) -> None:
         self.store = Store()
+        self.clock: Callable[[], Nanoseconds] = no_log_time
 
     @property
     def revision(self) -> int:
@@ -58,13 +67,23 @@ class KvStateMachine:
                     put(command[head_size:value_at], command[value_at:])
                     append(pack_result(WRITTEN, store.revision))
                     continue
-            append(self._apply_other(command))
+            append(self._apply_other(command, context.log_time))
         store.history.seal(store.revision, context.log_time, sum(map(len, commands)))
         return results
 
+    @property
+    def deadline(self) -> Nanoseconds | None:
+        """When the first lease ends (`d_engine.format.state_machine.TimedStateMachine`)."""
+        leases = self.store.leases
+        return leases.deadline if leases else None
+
+    def due(self, log_time: Nanoseconds) -> list[bytes]:
+        """The ends of leases whose time has come."""
+        return [encode_expire(lease.id, lease.deadline) for lease in self.store.leases.due(log_time)]
+
     def query(self, request: bytes) -> bytes:
         """Answer an encoded query (see `d_engine.kv.queries`)."""
-        return answer_query(self.store, request)
+        return answer_query(self.store, request, self.clock)
 
     def view(self) -> StoreView:
         """The state as it is now, for ever."""
@@ -86,7 +105,8 @@ class KvStateMachine:
     def recovered(self, revisions: int, log_time: Nanoseconds) -> None:
         """The state goes on in a new cluster (see `d_engine.format.state_machine.RecoverableState`)."""
         store = self.store
-        store.replace(store.revision + revisions, tuple(store.scan()))
+        leases = store.leases.anew(revisions, log_time)
+        store.replace(store.revision + revisions, tuple(store.scan()), leases)
 
     def digest(self) -> bytes:
         """A hash of the whole state. Reads all of it: not for every second."""
@@ -95,16 +115,22 @@ class KvStateMachine:
             digest.update(piece)
         return digest.digest()
 
-    def _apply_other(self, data: bytes) -> bytes:
+    def _apply_other(self, data: bytes, log_time: Nanoseconds) -> bytes:
         try:
-            command = decode_command(data)
-            if isinstance(command, Transaction):
-                return result_codec.encode_transaction_done(transact(self.store, command))
+            return self._carry_out(decode_command(data), log_time)
         except (MalformedError, InvalidRequestError) as error:
             return result_codec.encode_invalid(str(error))
+        except (LeaseNotFoundError, LeaseLimitError) as error:
+            return result_codec.encode_refused(error)
+
+    def _carry_out(self, command: Command, log_time: Nanoseconds) -> bytes:
         store = self.store
+        if isinstance(command, Transaction):
+            return result_codec.encode_transaction_done(transact(store, command, log_time))
+        if isinstance(command, LeaseCommand):
+            return change_leases(store, command, log_time)
         if isinstance(command, Put):
-            previous = store.put(command.key, command.value)
+            previous = put_held(store, command, log_time)
             return self._written(previous if command.want_previous else None)
         if isinstance(command, Delete):
             previous = store.delete(command.key)
@@ -114,8 +140,10 @@ class KvStateMachine:
         if isinstance(command, DeleteRange):
             count = store.delete_range(command.start, command.end)
             return result_codec.encode_range_deleted(store.revision, count)
-        written = store.compare_and_swap(command.key, command.expected, command.value)
-        return RESULT.pack(WRITTEN if written else UNCHANGED, store.revision)
+        if not store.holds(command.key, command.expected):
+            return RESULT.pack(UNCHANGED, store.revision)
+        put_held(store, command, log_time)
+        return self._written(None)
 
     def _written(self, previous: KeyValue | None) -> bytes:
         """The result of the write that was just made."""

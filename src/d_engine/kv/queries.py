@@ -6,19 +6,23 @@ of keys and values: a scan then stops early and says `more`, to be continued `af
 asking for too many large keys by name is an error.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
 from d_engine.format.errors import InvalidRequestError, MalformedError
-from d_engine.format.ids import MAX_U63
+from d_engine.format.ids import MAX_U63, Nanoseconds
 from d_engine.kv.key_value import KeyValue
+from d_engine.kv.leases import Lease, LeaseId, LeaseTable
 from d_engine.kv.store import Store
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 """Keys and values of one answer, unless it is a single larger entry."""
+
+MAX_LEASES_LISTED = 1000
+"""In one answer."""
 
 _Count = Annotated[int, Meta(ge=0, le=MAX_U63)]
 
@@ -57,6 +61,19 @@ class CountRange(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     end: bytes | None
 
 
+class GetLease(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=5):
+    """One lease, with its keys."""
+
+    lease: LeaseId
+
+
+class ListLeases(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=6):
+    """The leases with ids greater than `after`, by rising id, at most `limit`, without their keys."""
+
+    after: _Count
+    limit: Annotated[int, Meta(ge=1, le=MAX_LEASES_LISTED)]
+
+
 class Entries(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
     """For each key asked for, in that order, its entry or None; and the store's revision."""
 
@@ -79,14 +96,35 @@ class Count(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
     count: _Count
 
 
+class LeaseFound(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One lease: id, TTL and the time that is left, in nanoseconds; how many keys hang on it. A *single* one came with
+    a key that was put with a TTL."""
+
+    id: LeaseId
+    ttl: _Count
+    remaining: _Count
+    key_count: _Count
+    single: bool
+
+
+class Leases(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=5):
+    """The leases found, the store's revision, whether there are more behind the last one, and the keys of the one lease
+    that was asked for."""
+
+    revision: _Count
+    items: tuple[LeaseFound, ...]
+    more: bool = False
+    keys: tuple[bytes, ...] = ()
+
+
 class QueryFailed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
     """The query cannot be answered: why."""
 
     text: str
 
 
-Query: TypeAlias = GetEntries | ScanPrefix | GetRange | CountRange
-Answer: TypeAlias = Entries | Scan | QueryFailed | Count
+Query: TypeAlias = GetEntries | ScanPrefix | GetRange | CountRange | GetLease | ListLeases
+Answer: TypeAlias = Entries | Scan | QueryFailed | Count | Leases
 _ENCODER = msgspec.msgpack.Encoder()
 _QUERY_DECODER: "msgspec.msgpack.Decoder[Query]" = msgspec.msgpack.Decoder(Query)
 _ANSWER_DECODER: "msgspec.msgpack.Decoder[Answer]" = msgspec.msgpack.Decoder(Answer)
@@ -114,6 +152,16 @@ def encode_count_range(start: bytes, end: bytes | None) -> bytes:
     return _ENCODER.encode(CountRange(start, end))
 
 
+def encode_get_lease(lease_id: int) -> bytes:
+    """The answer is `Leases`, of one or none. The caller has checked that this can be an id."""
+    return _ENCODER.encode(GetLease(lease_id))
+
+
+def encode_list_leases(after: int, limit: int) -> bytes:
+    """The answer is `Leases`. The caller has checked `limit`."""
+    return _ENCODER.encode(ListLeases(after, limit))
+
+
 def decode_entries(answer: bytes | memoryview) -> Entries:
     """Raises `InvalidRequestError` if the state machine refused the query, `MalformedError` for no such answer."""
     decoded = _decode_answer(answer)
@@ -138,7 +186,15 @@ def decode_count(answer: bytes | memoryview) -> Count:
     return decoded
 
 
-def _decode_answer(answer: bytes | memoryview) -> Entries | Scan | Count:
+def decode_leases(answer: bytes | memoryview) -> Leases:
+    """Raises like `decode_entries`."""
+    decoded = _decode_answer(answer)
+    if not isinstance(decoded, Leases):
+        raise MalformedError(f"a question about leases was answered with a {type(decoded).__name__}")
+    return decoded
+
+
+def _decode_answer(answer: bytes | memoryview) -> Entries | Scan | Count | Leases:
     try:
         decoded = _ANSWER_DECODER.decode(answer)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -148,8 +204,9 @@ def _decode_answer(answer: bytes | memoryview) -> Entries | Scan | Count:
     return decoded
 
 
-def answer_query(store: Store, request: bytes | memoryview) -> bytes:
-    """Answer from the store as it is. What cannot be read is answered with `QueryFailed`."""
+def answer_query(store: Store, request: bytes | memoryview, clock: Callable[[], Nanoseconds]) -> bytes:
+    """Answer from the store as it is. What cannot be read is answered with `QueryFailed`. `clock` reads log time, as
+    far as this node knows it: only what is left of leases depends on it."""
     try:
         query = _QUERY_DECODER.decode(request)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -160,7 +217,9 @@ def answer_query(store: Store, request: bytes | memoryview) -> bytes:
         return _ENCODER.encode(_scan(store, store.scan(query.prefix, query.after), query.limit))
     if isinstance(query, GetRange):
         return _ENCODER.encode(get_range(store, query))
-    return _ENCODER.encode(Count(store.revision, store.count_range(query.start, query.end)))
+    if isinstance(query, CountRange):
+        return _ENCODER.encode(Count(store.revision, store.count_range(query.start, query.end)))
+    return _ENCODER.encode(_leases(store, query, clock()))
 
 
 def get_entries(store: Store, keys: Sequence[bytes]) -> Entries | QueryFailed:
@@ -190,6 +249,22 @@ def _scan(store: Store, entries: Iterator[KeyValue], limit: int) -> Scan:
             return Scan(store.revision, tuple(items), True)
         items.append(entry)
     return Scan(store.revision, tuple(items), False)
+
+
+def _leases(store: Store, query: GetLease | ListLeases, log_time: Nanoseconds) -> Leases:
+    leases = store.leases
+    if isinstance(query, GetLease):
+        lease = leases.get(query.lease)
+        found = () if lease is None else (_lease(leases, lease, log_time),)
+        return Leases(store.revision, found, False, tuple(leases.keys_of(query.lease)))
+    listed = leases.behind(query.after, query.limit + 1)
+    items = tuple(_lease(leases, lease, log_time) for lease in listed[: query.limit])
+    return Leases(store.revision, items, len(listed) > query.limit)
+
+
+def _lease(leases: LeaseTable, lease: Lease, log_time: Nanoseconds) -> LeaseFound:
+    left = min(lease.ttl, max(0, lease.deadline - log_time))
+    return LeaseFound(lease.id, lease.ttl, left, leases.count_of(lease.id), lease.single)
 
 
 def _without_value(entry: KeyValue) -> KeyValue:

@@ -55,19 +55,21 @@ class Shards:
         """The entry of the key, if it exists. Safe on any thread."""
         return self._dicts[hash(key) >> _SHIFT].get(key)
 
-    def put(self, key: bytes, value: bytes, revision: int) -> tuple[KeyValue, KeyValue | None]:
-        """Set the key. Returns the new entry and the one that was replaced."""
+    def put(
+        self, key: bytes, value: bytes, revision: int, lease: int = 0
+    ) -> tuple[KeyValue, KeyValue | None]:
+        """Set the key, on this lease (0: on none). Returns the new entry and the one that was replaced."""
         index = hash(key) >> _SHIFT
         if self._shared[index]:
             self._own(index)
         shard = self._dicts[index]
         previous = shard.get(key)
         if previous is None:
-            entry = shard[key] = KeyValue(key, value, revision, revision, 1, 0)
+            entry = shard[key] = KeyValue(key, value, revision, revision, 1, lease)
         else:
             # The old entry's key is the object that the dict and the ordered keys hold: one copy of it is enough.
             created, version = previous.create_revision, previous.version + 1
-            entry = shard[key] = KeyValue(previous.key, value, created, revision, version, 0)
+            entry = shard[key] = KeyValue(previous.key, value, created, revision, version, lease)
         return entry, previous
 
     def pop(self, key: bytes) -> KeyValue | None:

@@ -6,12 +6,22 @@ Layout, little-endian::
     header                               each entry, keys rising
     offset  size  field                  offset  size  field
          0     4  magic "DEKV"                0     8  create revision
-         4     2  version (1)                 8     8  mod revision
+         4     2  version (2)                 8     8  mod revision
          6     2  reserved, 0                16     8  version
          8     8  revision                   24     8  lease
         16     8  count of entries           32     2  key length
-                                             34     4  value length
-                                             38        key, value
+        24     8  leases ever granted        34     4  value length
+        32     4  count of leases            38        key, value
+
+Between header and entries stand the leases, ids rising::
+
+    offset  size  field
+         0     8  id
+         8     8  TTL, nanoseconds
+        16     8  deadline, log time
+        24     1  1: it belongs to the one key that was put with a TTL
+
+Which keys hang on a lease, the entries tell.
 
 The stream has no checksum of its own: who stores or sends the pieces checks them. What a reader checks all the same is
 that they make sense, so that a mistake stops the node instead of becoming its state.
@@ -25,13 +35,15 @@ from d_engine.format.errors import SnapshotError, UnknownFormatError
 from d_engine.format.ids import MAX_U63
 from d_engine.format.limits import MAX_COMMAND_BYTES
 from d_engine.kv.key_value import KeyValue
+from d_engine.kv.leases import MAX_LEASES, MAX_TTL, MIN_TTL, FrozenLeases, Lease, LeaseTable
 
 SNAPSHOT_MAGIC = b"DEKV"
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 PIECE_BYTES = 64 * 1024
 """A piece takes a fraction of a millisecond to make: a snapshot can be written without anybody noticing."""
 
-_HEADER = struct.Struct("<4sHHQQ")
+_HEADER = struct.Struct("<4sHHQQQI")
+_LEASE = struct.Struct("<QQQB")
 _ENTRY = struct.Struct("<QQQQHI")
 
 
@@ -44,12 +56,21 @@ class Snapshotable(Protocol):
     @property
     def count(self) -> int: ...
 
+    def frozen_leases(self) -> FrozenLeases: ...
+
     def scan(self) -> Iterator[KeyValue]: ...
 
 
 def write_pieces(store: Snapshotable) -> Iterator[bytes]:
     """The stream, in pieces of `PIECE_BYTES`; the last one is what remains. A store must not change meanwhile."""
-    buffer = bytearray(_HEADER.pack(SNAPSHOT_MAGIC, SNAPSHOT_VERSION, 0, store.revision, store.count))
+    granted, leases = store.frozen_leases()
+    head = (SNAPSHOT_MAGIC, SNAPSHOT_VERSION, 0, store.revision, store.count, granted, len(leases))
+    buffer = bytearray(_HEADER.pack(*head))
+    for lease in leases:
+        buffer += _LEASE.pack(lease.id, lease.ttl, lease.deadline, lease.single)
+        if len(buffer) >= PIECE_BYTES:
+            yield bytes(buffer[:PIECE_BYTES])
+            del buffer[:PIECE_BYTES]
     pack = _ENTRY.pack
     for entry in store.scan():
         key, value = entry.key, entry.value
@@ -67,43 +88,66 @@ def write_pieces(store: Snapshotable) -> Iterator[bytes]:
 class SnapshotReader:
     """Reads the stream, however it is cut. `feed` the pieces in order, then `finish`."""
 
-    __slots__ = ("_buffer", "_count", "_entries", "_header_read", "_revision")
+    __slots__ = (
+        "_buffer",
+        "_count",
+        "_entries",
+        "_granted",
+        "_lease_count",
+        "_leases",
+        "_revision",
+        "_table",
+    )
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._header_read = False
         self._revision = 0
         self._count = 0
         self._entries: list[KeyValue] = []
+        self._granted = 0
+        self._lease_count = -1
+        """-1: the header has not been read."""
+        self._leases: list[Lease] = []
+        self._table: LeaseTable | None = None
 
     def feed(self, piece: bytes) -> None:
         """Raises `SnapshotError` for what is no such stream, `UnknownFormatError` for one of another version."""
         self._buffer += piece
         offset = 0
-        if not self._header_read:
+        if self._lease_count < 0:
             if len(self._buffer) < _HEADER.size:
                 return
             self._read_header()
             offset = _HEADER.size
-        while (end := self._read_entry(offset)) is not None:
-            offset = end
+        while len(self._leases) < self._lease_count and offset + _LEASE.size <= len(self._buffer):
+            self._read_lease(offset)
+            offset += _LEASE.size
+        if len(self._leases) == self._lease_count:
+            if self._table is None:
+                self._table = LeaseTable(self._granted, self._leases)
+            while (end := self._read_entry(self._table, offset)) is not None:
+                offset = end
         del self._buffer[:offset]
 
-    def finish(self) -> tuple[int, list[KeyValue]]:
-        """`(revision, entries)`. Raises `SnapshotError` if the stream has not come to its end, or went beyond."""
-        if not self._header_read:
+    def finish(self) -> tuple[int, list[KeyValue], LeaseTable]:
+        """`(revision, entries, leases)`. Raises `SnapshotError` if the stream does not end where it should."""
+        table = self._table
+        if table is None:
+            part = "header" if self._lease_count < 0 else f"{self._lease_count} leases"
             raise SnapshotError(
-                f"the key-value section ends after {len(self._buffer)} bytes, within its header"
+                f"the key-value section ends after {len(self._buffer)} bytes, within its {part}"
             )
         if len(self._entries) != self._count or self._buffer:
             raise SnapshotError(
                 f"the key-value section ends after {len(self._entries)} of {self._count} entries"
                 f" with {len(self._buffer)} bytes left over"
             )
-        return self._revision, self._entries
+        if not table.complete():
+            raise SnapshotError("the key-value section has a key's own lease without the key")
+        return self._revision, self._entries, table
 
     def _read_header(self) -> None:
-        magic, version, reserved, revision, count = _HEADER.unpack_from(self._buffer)
+        magic, version, reserved, revision, count, granted, leases = _HEADER.unpack_from(self._buffer)
         if magic != SNAPSHOT_MAGIC:
             raise SnapshotError(f"this is no key-value section: it begins with {magic!r}")
         if version != SNAPSHOT_VERSION:
@@ -115,9 +159,21 @@ class SnapshotReader:
             raise SnapshotError(
                 f"the key-value section claims {count} entries at revision {revision} (reserved: {reserved})"
             )
-        self._revision, self._count, self._header_read = revision, count, True
+        if granted > MAX_U63 or leases > min(granted, MAX_LEASES):
+            raise SnapshotError(f"the key-value section claims {leases} leases of {granted} ever granted")
+        self._revision, self._count = revision, count
+        self._granted, self._lease_count = granted, leases
 
-    def _read_entry(self, offset: int) -> int | None:
+    def _read_lease(self, offset: int) -> None:
+        lease_id, ttl, deadline, single = _LEASE.unpack_from(self._buffer, offset)
+        before = self._leases[-1].id if self._leases else 0
+        if not before < lease_id <= self._granted or single > 1:
+            raise SnapshotError(f"lease {lease_id} (kind {single}) stands behind lease {before}")
+        if not MIN_TTL <= ttl <= MAX_TTL or not ttl <= deadline <= MAX_U63:
+            raise SnapshotError(f"lease {lease_id} has a TTL of {ttl} and ends at {deadline}")
+        self._leases.append(Lease(lease_id, ttl, deadline, bool(single)))
+
+    def _read_entry(self, table: LeaseTable, offset: int) -> int | None:
         """Where the entry at `offset` ends, if it is complete and there is one more to come."""
         start = offset + _ENTRY.size
         if start > len(self._buffer) or len(self._entries) == self._count:
@@ -128,7 +184,7 @@ class SnapshotReader:
         if (
             not 1 <= create <= mod <= self._revision
             or not 1 <= version <= mod - create + 1
-            or lease > MAX_U63
+            or (lease and table.get(lease) is None)
         ):
             raise SnapshotError(
                 f"an entry has revisions {create} and {mod}, version {version}, lease {lease}"
@@ -143,4 +199,6 @@ class SnapshotReader:
             raise SnapshotError(f"the key {key!r} does not stand behind {self._entries[-1].key!r}")
         value = bytes(self._buffer[middle:end])
         self._entries.append(KeyValue(key, value, create, mod, version, lease))
+        if lease:
+            table.attach(lease, key)
         return end

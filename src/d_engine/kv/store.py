@@ -25,6 +25,7 @@ from d_engine.format.errors import InvariantViolation
 from d_engine.kv.events import Cause, Removed
 from d_engine.kv.history import History
 from d_engine.kv.key_value import KeyValue
+from d_engine.kv.leases import FrozenLeases, LeaseTable
 from d_engine.kv.ordered import FrozenKeys, OrderedKeys
 from d_engine.kv.shards import FrozenShards, Shards
 
@@ -36,10 +37,11 @@ class _Keys(Protocol):
 class StoreView:
     """The store as it was when `Store.view` was called. It never changes, and any thread may read it."""
 
-    __slots__ = ("_keys", "_shards", "get", "revision")
+    __slots__ = ("_keys", "_leases", "_shards", "get", "revision")
 
-    def __init__(self, revision: int, shards: FrozenShards, keys: FrozenKeys) -> None:
+    def __init__(self, revision: int, shards: FrozenShards, keys: FrozenKeys, leases: FrozenLeases) -> None:
         self.revision = revision
+        self._leases = leases
         self.get: Callable[[bytes], KeyValue | None] = shards.get
         self._shards = shards
         self._keys = keys
@@ -53,6 +55,10 @@ class StoreView:
         """The entries whose keys begin with `prefix` and, if `after` is given, are greater than it, in key order."""
         return _scan(self.get, self._keys, prefix, after)
 
+    def frozen_leases(self) -> FrozenLeases:
+        """The leases that there were."""
+        return self._leases
+
     def release(self) -> Iterator[None]:
         """Let go of everything, a little at each step (see `d_engine.format.state_machine.ReleasableView`)."""
         yield from self._shards.release()
@@ -62,12 +68,13 @@ class StoreView:
 class Store:
     """The entries now."""
 
-    __slots__ = ("_keys", "_shards", "epoch", "get", "history", "revision")
+    __slots__ = ("_keys", "_shards", "epoch", "get", "history", "leases", "revision")
 
     def __init__(self) -> None:
         self.history = History()
         self._shards = Shards()
         self._keys = OrderedKeys()
+        self.leases = LeaseTable()
         self.revision = 0
         self.epoch = 0
         self.get: Callable[[bytes], KeyValue | None] = self._shards.get
@@ -78,13 +85,17 @@ class Store:
         """How many keys there are."""
         return self._keys.count
 
-    def put(self, key: bytes, value: bytes) -> KeyValue | None:
-        """Set the key. Returns the entry that was replaced."""
+    def put(self, key: bytes, value: bytes, lease: int = 0) -> KeyValue | None:
+        """Set the key, on a lease that has room for it (0: on none). Returns the entry that was replaced."""
         revision = self.revision + 1
-        write = self._shards.put(key, value, revision)
+        write = self._shards.put(key, value, revision, lease)
         previous = write[1]
         if previous is None:
             self._keys.add(key)
+        elif previous.lease:
+            self._leave(previous, lease)
+        if lease:
+            self.leases.attach(lease, key)
         self.history.record(write)
         # After the entry: who sees the revision on another thread finds the write.
         self.revision = revision
@@ -97,15 +108,14 @@ class Store:
             self._keys.discard(key)
             self.history.record((Removed(previous.key, self.revision + 1, cause), previous))
             self.revision += 1
+            if previous.lease:
+                self.leases.detach(previous.lease, previous.key)
         return previous
 
-    def compare_and_swap(self, key: bytes, expected: bytes | None, value: bytes) -> bool:
-        """Set the key if it holds `expected` (None: does not exist). Returns whether it was set."""
+    def holds(self, key: bytes, expected: bytes | None) -> bool:
+        """Whether the key has this value (None: does not exist)."""
         current = self.get(key)
-        if (None if current is None else current.value) != expected:
-            return False
-        self.put(key, value)
-        return True
+        return (None if current is None else current.value) == expected
 
     def delete_range(self, start: bytes, end: bytes | None) -> int:
         """Remove all keys from `start` up to but without `end`, at one revision. Returns how many there were."""
@@ -118,11 +128,16 @@ class Store:
         """Several keys will be written at one revision."""
         self.epoch += 1
 
-    def put_in_change(self, key: bytes, value: bytes) -> None:
+    def put_in_change(self, key: bytes, value: bytes, lease: int = 0) -> None:
         """Set a key that this change has not written yet."""
-        write = self._shards.put(key, value, self.revision + 1)
-        if write[1] is None:
+        write = self._shards.put(key, value, self.revision + 1, lease)
+        previous = write[1]
+        if previous is None:
             self._keys.add(key)
+        elif previous.lease:
+            self._leave(previous, lease)
+        if lease:
+            self.leases.attach(lease, key)
         self.history.record(write)
 
     def delete_in_change(self, key: bytes, cause: Cause = "deleted") -> bool:
@@ -132,6 +147,8 @@ class Store:
             return False
         self._keys.discard(key)
         self.history.record((Removed(previous.key, self.revision + 1, cause), previous))
+        if previous.lease:
+            self.leases.detach(previous.lease, previous.key)
         return True
 
     def delete_range_in_change(self, start: bytes, end: bytes | None) -> int:
@@ -139,7 +156,10 @@ class Store:
         keys = self._keys.discard_range(start, end)
         pop, record, revision = self._shards.pop, self.history.record, self.revision + 1
         for key in keys:
-            record((Removed(key, revision, "deleted"), pop(key)))
+            previous = pop(key)
+            record((Removed(key, revision, "deleted"), previous))
+            if previous is not None and previous.lease:
+                self.leases.detach(previous.lease, key)
         return len(keys)
 
     def end_change(self, wrote: bool) -> None:
@@ -164,12 +184,17 @@ class Store:
         """How many keys there are from `start` up to but without `end`. Costs a thousandth of walking them."""
         return self._keys.count_range(start, end)
 
+    def frozen_leases(self) -> FrozenLeases:
+        """The leases as they are now."""
+        return self.leases.freeze()
+
     def view(self) -> StoreView:
         """Freeze. Costs microseconds; later, each shard that is written to is copied once."""
-        return StoreView(self.revision, self._shards.freeze(), self._keys.freeze())
+        return StoreView(self.revision, self._shards.freeze(), self._keys.freeze(), self.leases.freeze())
 
-    def replace(self, revision: int, entries: Sequence[KeyValue]) -> None:
-        """Become the store that holds these entries, in key order, at this revision."""
+    def replace(self, revision: int, entries: Sequence[KeyValue], leases: LeaseTable) -> None:
+        """Become the store that holds these entries, in key order, at this revision, and these leases, to which their
+        keys are attached already."""
         shards = Shards()
         for entry in entries:
             shards.load(entry)
@@ -177,9 +202,15 @@ class Store:
         self.epoch += 1
         self._shards.adopt(shards)
         self._keys = keys
+        self.leases = leases
         self.revision = revision
         self.history.reset(revision)
         self.epoch += 1
+
+    def _leave(self, previous: KeyValue, lease: int) -> None:
+        """The key hangs on `lease` now."""
+        if previous.lease != lease:
+            self.leases.detach(previous.lease, previous.key)
 
     def _keys_in(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
         keys = self._keys.from_key(start)

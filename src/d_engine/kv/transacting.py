@@ -7,6 +7,8 @@ it invalid, ranges are cut short.
 from collections.abc import Sequence
 
 from d_engine.format.errors import InvalidRequestError, InvariantViolation
+from d_engine.format.ids import Nanoseconds
+from d_engine.kv.holding import check_holds, lease_for
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.store import Store
 from d_engine.kv.transactions import (
@@ -28,6 +30,7 @@ from d_engine.kv.transactions import (
     GetStep,
     Got,
     GotRange,
+    HeldPutStep,
     PutDone,
     PutStep,
     Step,
@@ -39,8 +42,9 @@ from d_engine.kv.transactions import (
 _PUT_DONE = PutDone()
 
 
-def transact(store: Store, transaction: Transaction) -> TransactionDone:
-    """Do it. Raises `InvalidRequestError`, and does nothing, if it would read too much."""
+def transact(store: Store, transaction: Transaction, log_time: Nanoseconds) -> TransactionDone:
+    """Do it. Raises `InvalidRequestError`, and does nothing, if it would read too much; so it does what `check_holds`
+    raises."""
     succeeded = True
     for condition in transaction.when:
         if not holds(condition, store.get(condition.key)):
@@ -48,9 +52,10 @@ def transact(store: Store, transaction: Transaction) -> TransactionDone:
             break
     steps = transaction.then if succeeded else transaction.otherwise
     room = MAX_RESULT_BYTES - _bytes_to_read(store, steps)
+    check_holds(store.leases, [(s.key, s.hold, s.number) for s in steps if isinstance(s, HeldPutStep)])
     # Also for a single write: two additions cost less than finding out.
     store.begin_change()
-    branch = _Branch(store, room)
+    branch = _Branch(store, room, log_time)
     done = [branch.do(step) for step in steps]
     store.end_change(branch.wrote)
     return TransactionDone(succeeded, store.revision, tuple(done))
@@ -98,7 +103,7 @@ def _bytes_to_read(store: Store, steps: Sequence[Step]) -> int:
     total = 0
     written: dict[bytes, int] = {}
     for step in steps:
-        if isinstance(step, PutStep):
+        if isinstance(step, PutStep | HeldPutStep):
             written[step.key] = len(step.key) + len(step.value)
         elif isinstance(step, DeleteStep):
             written[step.key] = 0
@@ -119,10 +124,11 @@ def _size(entry: KeyValue | None) -> int:
 class _Branch:
     """The steps of one branch, being done. `room`: bytes that ranges may still read."""
 
-    __slots__ = ("_room", "_store", "wrote")
+    __slots__ = ("_log_time", "_room", "_store", "wrote")
 
-    def __init__(self, store: Store, room: int) -> None:
+    def __init__(self, store: Store, room: int, log_time: Nanoseconds) -> None:
         self.wrote = False
+        self._log_time = log_time
         self._store = store
         self._room = room
 
@@ -131,6 +137,11 @@ class _Branch:
         store = self._store
         if isinstance(step, PutStep):
             store.put_in_change(step.key, step.value)
+            self.wrote = True
+            return _PUT_DONE
+        if isinstance(step, HeldPutStep):
+            lease = lease_for(store, step.key, step.hold, step.number, self._log_time)
+            store.put_in_change(step.key, step.value, lease)
             self.wrote = True
             return _PUT_DONE
         if isinstance(step, GetStep):

@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 
 from d_engine.format.errors import MalformedError
 from d_engine.format.ids import MAX_U63
+from d_engine.kv.holding import KEEP_LEASE, ON_LEASE, hold_objection
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.ranges import in_range, overlap
 
@@ -59,6 +60,15 @@ class PutStep(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
     value: bytes
 
 
+class HeldPutStep(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=6, gc=False):
+    """Set the key to the value, so that it does not stay for ever: `hold` and `number` as in `d_engine.kv.holding`."""
+
+    key: bytes
+    value: bytes
+    hold: Annotated[int, Meta(ge=ON_LEASE, le=KEEP_LEASE)]
+    number: _Count
+
+
 class DeleteStep(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2, gc=False):
     """Remove the key, if it exists."""
 
@@ -86,7 +96,7 @@ class GetRangeStep(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     limit: Annotated[int, Meta(ge=1, le=MAX_RANGE_ITEMS)]
 
 
-Step: TypeAlias = PutStep | DeleteStep | DeleteRangeStep | GetStep | GetRangeStep
+Step: TypeAlias = PutStep | DeleteStep | DeleteRangeStep | GetStep | GetRangeStep | HeldPutStep
 _Steps = Annotated[tuple[Step, ...], Meta(max_length=MAX_STEPS)]
 
 
@@ -143,6 +153,7 @@ _DECODER = msgspec.msgpack.Decoder(Transaction)
 _RESULT_DECODER = msgspec.msgpack.Decoder(TransactionDone)
 _ANSWERS = {
     PutStep: PutDone,
+    HeldPutStep: PutDone,
     DeleteStep: DeleteDone,
     DeleteRangeStep: DeleteRangeDone,
     GetStep: Got,
@@ -212,11 +223,16 @@ def objection(transaction: Transaction) -> str | None:
             return "a transaction compares a value with a number, or a number with a value"
         if condition.target == LEASE and condition.relation > NOT_EQUAL:
             return "a transaction compares leases by size: they are equal or not"
+    for step in (*transaction.then, *transaction.otherwise):
+        if isinstance(step, HeldPutStep):
+            found = hold_objection(step.hold, step.number)
+            if found is not None:
+                return found
     return _written_twice(transaction.then) or _written_twice(transaction.otherwise)
 
 
 def _written_twice(steps: Sequence[Step]) -> str | None:
-    keys = [step.key for step in steps if type(step) is PutStep or type(step) is DeleteStep]
+    keys = [step.key for step in steps if isinstance(step, PutStep | HeldPutStep | DeleteStep)]
     if len(set(keys)) != len(keys):
         twice = next(key for position, key in enumerate(keys) if key in keys[:position])
         return f"a transaction writes the key {twice!r} twice"

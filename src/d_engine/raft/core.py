@@ -141,7 +141,8 @@ class Raft(RaftView):
         return self._reads.lease_deadline
 
     def set_log_time(self, log_time: Nanoseconds) -> None:
-        """A leader's log time has come this far; heartbeats carry it."""
+        """A leader's log time has come this far, and heartbeats carry it; or that of a snapshot, behind which the log
+        begins anew."""
         self._state.log_time = max(self._state.log_time, log_time)
 
     # --- what storage, state machine and network report --------------------------------------------------------------

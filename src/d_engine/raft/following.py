@@ -70,6 +70,7 @@ class FollowerLog:
     def _take(self, entries: tuple[Entry, ...]) -> None:
         state, log = self._state, self._state.log
         new = 0
+        cut = 0
         if entries[0].index <= log.last_index:
             while new < len(entries) and log.term_at(entries[new].index) == entries[new].term:
                 new += 1
@@ -78,9 +79,12 @@ class FollowerLog:
                 log.truncate(cut)
                 state.durability.cap(cut - 1)
         for entry in entries[new:]:
-            log.append(entry)
-            if entry.log_time > state.log_time:
+            # What was heard in another term, or with a suffix that is cut off now, says nothing about this log.
+            if cut or entry.term != log.last_term:
+                state.log_time, cut = entry.log_time, 0
+            elif entry.log_time > state.log_time:
                 state.log_time = entry.log_time
+            log.append(entry)
 
     def _reject(self, sender: NodeId, request: AppendRequest) -> None:
         state, log = self._state, self._state.log
@@ -102,7 +106,8 @@ class FollowerLog:
         """The leader lives. Round 0 is news of the commit index, which nobody waits to be echoed."""
         state = self._state
         state.hear_leader(sender, now)
-        state.log_time = max(state.log_time, heartbeat.log_time)
+        if state.log.last_term == heartbeat.term:
+            state.log_time = max(state.log_time, heartbeat.log_time)
         self._commit(heartbeat.commit_index)
         if heartbeat.round:
             state.send(sender, HeartbeatResponse(state.term, heartbeat.round))
@@ -148,6 +153,7 @@ class FollowerLog:
         )
         state.durability.cap(0)
         log.reset(meta)
+        state.log_time = 0
         # The acknowledgement waits for a write behind the log's own reset: that one being durable, so is the reset.
         state.durability.rewrite = True
         state.following.matched_index = max(state.following.matched_index, meta.index)

@@ -136,7 +136,8 @@ class RaftView:
 
     @property
     def highest_log_time(self) -> Nanoseconds:
-        """The newest log time seen in an entry or a heartbeat."""
+        """From where a leader of this log may go on: the last entry's log time, or what a heartbeat of that entry's
+        term said since. Not what leaders of other terms said: their clocks may have run ahead of this log's."""
         return self._state.log_time
 
     def snapshot_meta(self, index: LogIndex) -> SnapshotMeta | None:

@@ -18,6 +18,7 @@ from d_engine.format.errors import (
 from d_engine.format.group import Group, decode_groups
 from d_engine.format.ids import LogIndex, Nanoseconds
 from d_engine.format.state_machine import ApplyContext, StateMachine
+from d_engine.format.timed import decode_timed
 from d_engine.replica.digest import DIGEST_BYTES, NOTHING, roll
 from d_engine.replica.outcome import GroupOutcome
 from d_engine.replica.session_codec import decode_sessions
@@ -65,6 +66,10 @@ class Applier:
             context = ApplyContext(entry.index, entry.term, self.log_time)
             for ordinal, group in enumerate(decode_groups(entry.data, entry.count, ENTRY_HEADER_BYTES)):
                 outcomes += self._apply_group(group, ordinal, context)
+        elif entry.kind is EntryKind.TIMED:
+            commands = decode_timed(entry.payload, entry.count)
+            context = ApplyContext(entry.index, entry.term, self.log_time)
+            outcomes += self.state_machine.apply(commands, context)
         self.digest = roll(self.digest, entry, self.state_machine.revision, outcomes)
         self.applied_index = entry.index
 

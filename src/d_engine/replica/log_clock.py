@@ -1,8 +1,12 @@
 """Log time: the only time that the state machine knows (architecture, section 7).
 
-It is no wall time. A new leader goes on from the highest log time that it has seen, in an entry or a heartbeat, and
-adds what its own boot-time clock has counted since its election. So log time never goes back in the log, stands still
-while nobody leads (which only lengthens a lease), and a wrong wall clock changes nothing.
+It is no wall time. A new leader goes on from the log time that its own log had reached, by the last entry or by what
+was heard of the leader who wrote that entry, and adds what its own boot-time clock has counted since its election. So
+log time never goes back in the log, stands still while nobody leads (which only lengthens a lease), and a wrong wall
+clock changes nothing.
+
+It must not go on from any later time, heard from a leader of another term or counted by this node when it led before:
+that clock may have run while somebody else led, whose leases are in this log by a slower one. They would end early.
 """
 
 from d_engine.format.ids import Nanoseconds
@@ -20,9 +24,9 @@ class LogClock:
         """True between `start` and `stop`."""
         return self._since is not None
 
-    def start(self, highest_seen: Nanoseconds, now: Nanoseconds) -> None:
-        """This node was elected."""
-        self._base = max(self._base, highest_seen)
+    def start(self, reached: Nanoseconds, now: Nanoseconds) -> None:
+        """This node was elected, and the log time that its log had `reached` is this."""
+        self._base = reached
         self._since = now
 
     def stop(self, now: Nanoseconds) -> None:

@@ -54,6 +54,7 @@ from d_engine.replica.sessions import SessionTable
 from d_engine.replica.settings import ReplicaSettings
 from d_engine.replica.snapshots import Snapshots
 from d_engine.replica.snapshotter import SnapshotDone
+from d_engine.replica.timekeeper import Timekeeper
 from d_engine.replica.watches import Watches
 from d_engine.replica.writes import WaitingGroup, WriteQueue
 from d_engine.storage.api import LogStorage
@@ -96,7 +97,8 @@ class Replica:
         changes = ChangeQueue()
         self.writes = WriteQueue()
         self.reads = ReadQueue()
-        self.router = Router(self.raft, storage, network, self.writes, log_clock)
+        timekeeper = Timekeeper(self.raft, storage, log_clock, state_machine, host.now)
+        self.router = Router(self.raft, storage, network, self.writes, log_clock, timekeeper)
         self.changer = Changer(self.raft, network, changes, log_clock, Promotion(self.raft, settings))
         self.applier = Applier(state_machine, SessionTable(settings.max_sessions), self.router.resolve)
         snapshots = Snapshots(settings, self.raft, storage, files, network, self.applier, self.wake)
@@ -323,6 +325,7 @@ class Replica:
             self.executor.snapshots.deadline,
             self.executor.watches.deadline,
             self.executor.guard.deadline,
+            self.router.timekeeper.deadline(now),
         )
         self._host.set_timer(min(deadline for deadline in deadlines if deadline is not None))
 

@@ -1,4 +1,5 @@
 """The way of a group to the log: proposed here when this node leads, else forwarded to the leader, one hop at most.
+What ends by itself goes there too (`d_engine.replica.timekeeper`).
 
 All groups that wait when the turn comes are put into as few entries as the size limit allows: the entry is the batch.
 """
@@ -16,6 +17,7 @@ from d_engine.raft.effects import Role
 from d_engine.replica.log_clock import LogClock
 from d_engine.replica.outcome import GroupOutcome
 from d_engine.replica.ports import Network
+from d_engine.replica.timekeeper import Timekeeper
 from d_engine.replica.writes import GroupKey, WriteQueue
 from d_engine.storage.api import LogStorage
 
@@ -29,8 +31,15 @@ class Router:
     """Sends groups on their way and remembers which ones this leader has in its log already."""
 
     def __init__(
-        self, raft: Raft, storage: LogStorage, network: Network, writes: WriteQueue, log_clock: LogClock
+        self,
+        raft: Raft,
+        storage: LogStorage,
+        network: Network,
+        writes: WriteQueue,
+        log_clock: LogClock,
+        timekeeper: Timekeeper,
     ) -> None:
+        self.timekeeper = timekeeper
         self._raft = raft
         self._storage = storage
         self._network = network
@@ -87,6 +96,7 @@ class Router:
                 )
             elif self._raft.accepts_proposals:
                 self._propose(now)
+                self.timekeeper.run(now)
         elif self._raft.leader:
             self._forward(now)
 

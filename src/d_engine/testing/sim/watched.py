@@ -8,10 +8,10 @@ import crc32c
 
 from d_engine.format.entry import Entry
 from d_engine.format.errors import DEngineError, SnapshotError
-from d_engine.format.ids import LogIndex
+from d_engine.format.ids import LogIndex, Nanoseconds
 from d_engine.format.messages import SnapshotMeta
 from d_engine.format.state import HardState, RecoveredLog
-from d_engine.format.state_machine import ApplyContext, StateMachine
+from d_engine.format.state_machine import ApplyContext, StateMachine, TimedStateMachine, no_log_time
 from d_engine.storage.api import LogStorage
 from d_engine.testing.sim.safety import NodeRecord, Safety
 from d_engine.testing.sim.violations import InvariantBroken
@@ -118,10 +118,27 @@ class WatchedMachine:
         self._place: tuple[LogIndex, int] = (0, 0)
         self.query = machine.query
         self.digest = machine.digest
+        self._timed = machine if isinstance(machine, TimedStateMachine) else None
 
     @property
     def revision(self) -> int:
         return self._machine.revision
+
+    @property
+    def clock(self) -> Callable[[], Nanoseconds]:
+        return no_log_time if self._timed is None else self._timed.clock
+
+    @clock.setter
+    def clock(self, clock: Callable[[], Nanoseconds]) -> None:
+        if self._timed is not None:
+            self._timed.clock = clock
+
+    @property
+    def deadline(self) -> Nanoseconds | None:
+        return None if self._timed is None else self._timed.deadline
+
+    def due(self, log_time: Nanoseconds) -> Sequence[bytes]:
+        return () if self._timed is None else self._timed.due(log_time)
 
     def apply(self, commands: Sequence[bytes], context: ApplyContext) -> list[bytes]:
         results = self._machine.apply(commands, context)
