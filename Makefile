@@ -11,7 +11,7 @@ ARGS ?=
 CODE := src tests $(wildcard benchmarks examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system scenarios check fix bench build clean
+.PHONY: help demo test test-system scenarios zoo zoo-full check fix bench build clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,12 @@ test-system: $(STAMP) ## real processes, disks and faults
 
 scenarios: $(STAMP) ## the Raft core's scenarios with their transcripts
 	$(BIN)/pytest tests/raft/test_scenarios.py $(ARGS)
+
+zoo: $(STAMP) ## historic bugs, brought into copies of the sources: the simulator must catch each
+	$(BIN)/python -m tests.zoo.run $(ARGS)
+
+zoo-full: $(STAMP) ## search all of the zoo's bugs anew, and record what catches them
+	$(BIN)/python -m tests.zoo.run --full $(ARGS)
 
 check: $(STAMP) ## format, lint, types, layers, tidiness; changes nothing
 	$(BIN)/ruff format --check .

@@ -43,13 +43,20 @@ class Atlas:
         return (others + 1) * 2 < len(self._nodes) and self._is_grown_up()
 
     def _is_grown_up(self) -> bool:
-        """All members are bound to their disks: until then not all of them count, and none can be spared."""
+        """All members are bound to their disks, and know it: until then not all of them count, and none can be spared.
+        (A member whose log is still empty takes an empty disk for one that is as young as its own.)"""
         known = [node.process.replica.raft for node in self._nodes.values() if node.process is not None]
         return any(
             raft.committed_configuration.cluster_id
-            and all(member.incarnation for member in raft.committed_configuration.members)
+            and all(
+                member.incarnation and self._has_begun(member.id)
+                for member in raft.committed_configuration.members
+            )
             for raft in known
         )
+
+    def _has_begun(self, node: NodeId) -> bool:
+        return node in self.damaged or self._nodes[node].record.oracle.durable.last_index > 0
 
     def begin_anew(self, node: NodeId) -> None:
         """The machine has an empty disk and is nobody's member."""
