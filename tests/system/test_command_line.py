@@ -58,6 +58,16 @@ def test_a_session_at_the_shell(server: ServerProcess) -> None:
     refused = run(server, "put", "k" * 2000, "v")
     assert refused.returncode == 5
     assert b"invalid_request" in refused.stderr
+    lease = run(server, "lease", "grant", "60").stdout.decode().strip()
+    assert run(server, "put", "on/lease", "x", "--lease", lease).returncode == 0
+    assert run(server, "put", "with/ttl", "x", "--ttl", "0.2").returncode == 0
+    assert run(server, "lease", "keep-alive", lease).returncode == 0
+    assert run(server, "lease", "keep-alive", lease, "999").returncode == 1
+    assert run(server, "lease", "list", lease).stdout.endswith(b"\ton/lease\n")
+    assert run(server, "lease", "list").stdout.startswith(lease.encode() + b"\t60\t")
+    assert b"1 keys deleted" in run(server, "lease", "revoke", lease).stdout
+    assert run(server, "lease", "revoke", lease).returncode == 5
+    assert run(server, "get", "on/lease").returncode == run(server, "get", "with/ttl").returncode == 1
     bench = json.loads(run(server, "bench", "--tasks", "10", "--seconds", "0.5", "-o", "json").stdout)
     assert bench["operations"] > 0
 

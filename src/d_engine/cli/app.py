@@ -7,6 +7,7 @@ from d_engine.cli.config import config
 from d_engine.cli.data import cas, delete, get, put, scan
 from d_engine.cli.demo.command import demo
 from d_engine.cli.inspect import inspect
+from d_engine.cli.lease import lease
 from d_engine.cli.load import bench
 from d_engine.cli.many import range_, txn
 from d_engine.cli.members import members
@@ -45,6 +46,7 @@ for _command in (
     scan,
     range_,
     txn,
+    lease,
     status,
     members,
     leader,

@@ -16,6 +16,7 @@ from d_engine.format.errors import (
     ConfigError,
     DEngineError,
     InvalidRequestError,
+    LeaseNotFoundError,
     MembershipError,
     NotAppliedError,
     OutcomeUnknownError,
@@ -69,7 +70,9 @@ def fail(error: DEngineError) -> NoReturn:
     click.echo(f"d-engine: {error.code}: {error}", err=True)
     if isinstance(error, OutcomeUnknownError):
         code = EXIT_UNKNOWN
-    elif isinstance(error, InvalidRequestError | MembershipError) and not isinstance(error, ConfigError):
+    elif isinstance(error, InvalidRequestError | MembershipError | LeaseNotFoundError) and not isinstance(
+        error, ConfigError
+    ):
         code = EXIT_REFUSED
     elif isinstance(error, NotAppliedError | ConnectionError):
         code = EXIT_NOT_APPLIED

@@ -21,14 +21,35 @@ from d_engine.client.api import Consistency
 @click.command()
 @click.argument("key")
 @click.argument("value", required=False)
+@click.option("--ttl", type=click.FloatRange(min=0.01), help="Seconds after which KEY goes by itself.")
+@click.option(
+    "--lease", type=click.IntRange(min=1), help="KEY goes when this lease ends (see d-engine lease)."
+)
+@click.option("--keep-lease", is_flag=True, help="KEY stays as long as it would have stayed.")
 @endpoints_option
 @output_option
 @timeout_option
 @fails_clearly
-def put(key: str, value: str | None, endpoints: str, output: str, timeout: float) -> None:
-    """Set KEY to VALUE ("-" or nothing: read it from standard input)."""
+def put(
+    key: str,
+    value: str | None,
+    ttl: float | None,
+    lease: int | None,
+    keep_lease: bool,
+    endpoints: str,
+    output: str,
+    timeout: float,
+) -> None:
+    """Set KEY to VALUE ("-" or nothing: read it from standard input). It stays until it is deleted, unless told
+    otherwise."""
+    if (ttl is not None) + (lease is not None) + keep_lease > 1:
+        raise click.UsageError("give one of --ttl, --lease, --keep-lease")
     data = value_or_stdin(value)
-    result = ask(endpoints, timeout, lambda client: client.put(key, data))
+    result = ask(
+        endpoints,
+        timeout,
+        lambda client: client.put(key, data, ttl=ttl, lease=lease, keep_lease=keep_lease),
+    )
     if output == "json":
         print_document({"revision": result.revision})
     else:

@@ -72,6 +72,9 @@ class _Compare(Struct, frozen=True, forbid_unknown_fields=True):
 class _Put(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="put"):
     key: _Data
     value: _Data
+    lease: int | None = None
+    ttl: float | None = None
+    keep_lease: bool = False
 
 
 class _Get(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="get"):
@@ -116,7 +119,8 @@ def _condition(compare: _Compare) -> api.Compare:
 def _operation(operation: _Operation) -> api.Operation:
     match operation:
         case _Put():
-            return api.Put(_bytes(operation.key), _bytes(operation.value))
+            hold = (operation.lease, operation.ttl, operation.keep_lease)
+            return api.Put(_bytes(operation.key), _bytes(operation.value), *hold)
         case _Get():
             return api.Get(_bytes(operation.key))
         case _Delete():
@@ -166,7 +170,7 @@ def txn(endpoints: str, output: str, timeout: float) -> None:
     """Do a transaction, given as JSON on standard input: if everything in "when" is so, do "then", else "otherwise".
 
     Targets: value, version, create_revision, mod_revision, lease. Relations: == != < >. Keys and values are strings, or
-    {"base64": "..."}. Exit code 1 if "otherwise" was done.
+    {"base64": "..."}. A put may have "lease", "ttl" (seconds) or "keep_lease". Exit code 1 if "otherwise" was done.
     """
     try:
         asked = msgspec.json.decode(sys.stdin.buffer.read(), type=_Transaction)

@@ -10,6 +10,8 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from d_engine.client.lease import Lease
+from d_engine.client.leases_api import LeaseInfo, LeaseList, LeasesApi
 from d_engine.client.many_keys_api import ManyKeysApi
 from d_engine.client.operations import (
     Compare,
@@ -47,6 +49,9 @@ __all__ = [
     "GetRange",
     "KeyValue",
     "LeaderInfo",
+    "Lease",
+    "LeaseInfo",
+    "LeaseList",
     "MemberChange",
     "MemberInfo",
     "Operation",
@@ -136,7 +141,7 @@ class Status(Struct, frozen=True):
     metrics: dict[str, int | float] = field(default_factory=dict)
 
 
-class Client(ManyKeysApi):
+class Client(ManyKeysApi, LeasesApi):
     """A strongly consistent key-value store.
 
     Every write is on the stable storage of a majority before it is acknowledged, and takes effect exactly once.
@@ -231,9 +236,21 @@ class Client(ManyKeysApi):
 
     @abstractmethod
     async def put(
-        self, key: Text, value: Text, *, previous: bool = False, timeout: float | None = None
+        self,
+        key: Text,
+        value: Text,
+        *,
+        lease: Lease | int | None = None,
+        ttl: float | None = None,
+        keep_lease: bool = False,
+        previous: bool = False,
+        timeout: float | None = None,
     ) -> WriteResult:
-        """Set `key` to `value`. With `previous`, the result holds the entry that was replaced; such writes travel in
+        """Set `key` to `value`. It stays until it is deleted; with `lease`, until that lease ends; with `ttl` (seconds,
+        0.01 or more), for so long; with `keep_lease`, as long as it would have stayed. (So a plain put over a key that
+        had a TTL makes it stay.) Raises `LeaseNotFoundError` or `LeaseLimitError`; nothing was written then.
+
+        With `previous`, the result holds the entry that was replaced; such writes travel in
         smaller groups, because their results may be large."""
 
     @abstractmethod
@@ -244,10 +261,18 @@ class Client(ManyKeysApi):
 
     @abstractmethod
     async def compare_and_swap(
-        self, key: Text, expected: Text | None, value: Text, *, timeout: float | None = None
+        self,
+        key: Text,
+        expected: Text | None,
+        value: Text,
+        *,
+        lease: Lease | int | None = None,
+        ttl: float | None = None,
+        keep_lease: bool = False,
+        timeout: float | None = None,
     ) -> bool:
         """Set `key` to `value` if it holds `expected` at that moment; `expected=None`: if it does not exist. Returns
-        whether it did. False is an answer, not an error."""
+        whether it did. False is an answer, not an error. `lease`, `ttl` and `keep_lease` as with `put`."""
 
     # --- the cluster ---------------------------------------------------------------------------------------------
 

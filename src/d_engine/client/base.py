@@ -10,8 +10,10 @@ from asyncio import Future
 from collections.abc import Sequence
 
 from d_engine.client.cluster import check_timeout
-from d_engine.client.many_keys import ManyKeysClient
+from d_engine.client.lease import Lease
+from d_engine.client.leases import LeasesClient
 from d_engine.client.operations import Consistency, Text, WriteResult
+from d_engine.client.translation import hold_of
 from d_engine.format.errors import InvalidRequestError
 from d_engine.format.ids import MAX_U63
 from d_engine.format.limits import MAX_KEY_BYTES, MAX_VALUE_BYTES
@@ -21,6 +23,7 @@ from d_engine.kv.commands import (
     check_value,
     encode_compare_and_swap,
     encode_delete,
+    encode_held_put,
     encode_put,
 )
 from d_engine.kv.key_value import KeyValue
@@ -37,7 +40,7 @@ from d_engine.kv.results import (
 _POLICIES = {"linearizable": LINEARIZABLE, "lease": LEASE, "eventual": EVENTUAL}
 
 
-class BaseClient(ManyKeysClient):
+class BaseClient(LeasesClient):
     """Implements `Client`. `max_key_bytes` and `max_value_bytes` are the limits that are checked before sending."""
 
     def __init__(self, max_key_bytes: int = MAX_KEY_BYTES, max_value_bytes: int = MAX_VALUE_BYTES) -> None:
@@ -115,7 +118,15 @@ class BaseClient(ManyKeysClient):
     # --- writing -------------------------------------------------------------------------------------------------
 
     async def put(
-        self, key: Text, value: Text, *, previous: bool = False, timeout: float | None = None
+        self,
+        key: Text,
+        value: Text,
+        *,
+        lease: Lease | int | None = None,
+        ttl: float | None = None,
+        keep_lease: bool = False,
+        previous: bool = False,
+        timeout: float | None = None,
     ) -> WriteResult:
         # The usual put, bytes within the limits, goes through without a call that it can do without.
         if type(key) is not bytes or len(key) > self.max_key_bytes:
@@ -124,7 +135,11 @@ class BaseClient(ManyKeysClient):
             value = self._value(value)
         if timeout is not None:
             check_timeout(timeout)
-        result = await self._write(encode_put(key, value, previous), timeout, previous)
+        if lease is None and ttl is None and not keep_lease:
+            command = encode_put(key, value, previous)
+        else:
+            command = encode_held_put(key, value, previous, *hold_of(lease, ttl, keep_lease))
+        result = await self._write(command, timeout, previous)
         if len(result) == RESULT.size:
             status, revision = RESULT.unpack(result)
             if status == WRITTEN:
@@ -141,10 +156,19 @@ class BaseClient(ManyKeysClient):
         return decode_delete(await self._write(command, timeout, previous))
 
     async def compare_and_swap(
-        self, key: Text, expected: Text | None, value: Text, *, timeout: float | None = None
+        self,
+        key: Text,
+        expected: Text | None,
+        value: Text,
+        *,
+        lease: Lease | int | None = None,
+        ttl: float | None = None,
+        keep_lease: bool = False,
+        timeout: float | None = None,
     ) -> bool:
         old = None if expected is None else self._value(expected)
-        command = encode_compare_and_swap(self._key(key), old, self._value(value))
+        hold, number = hold_of(lease, ttl, keep_lease)
+        command = encode_compare_and_swap(self._key(key), old, self._value(value), hold, number)
         if timeout is not None:
             check_timeout(timeout)
         return decode_compare_and_swap(await self._write(command, timeout, False)).succeeded

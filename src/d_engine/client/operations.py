@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from d_engine.client.lease import Lease
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.queries import Scan
 from d_engine.kv.results import DeleteRangeResult, DeleteResult
@@ -79,11 +80,14 @@ class Compare(Struct, frozen=True):
         return cls(key, "version", "==", 0)
 
 
-class Put(Struct, frozen=True, gc=False):
-    """Set the key to the value. Result: `WriteResult`."""
+class Put(Struct, frozen=True):
+    """Set the key to the value; `lease`, `ttl` and `keep_lease` as of `Client.put`. Result: `WriteResult`."""
 
     key: Text
     value: Text
+    lease: Lease | int | None = None
+    ttl: float | None = None
+    keep_lease: bool = False
 
 
 class Delete(Struct, frozen=True, gc=False):

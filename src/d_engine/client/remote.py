@@ -137,6 +137,7 @@ class RemoteClient(BaseClient):
     async def close(self) -> None:
         """End all connections. Who still waits for a write gets `OutcomeUnknownError` if it was sent, everybody else
         `EngineStoppedError`. May be repeated."""
+        self._lose_leases()
         self._dispatcher.end()
         self._writer.close()
         self._reader.close()

@@ -6,6 +6,7 @@ All mistakes that a caller can make are found here, before anything is sent.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
+from d_engine.client.lease import Lease, lease_number, ttl_ns
 from d_engine.client.operations import (
     Compare,
     Delete,
@@ -25,7 +26,14 @@ from d_engine.format.errors import InvalidRequestError
 from d_engine.format.ids import MAX_U63
 from d_engine.format.limits import MAX_COMMAND_BYTES
 from d_engine.kv import transactions as kv
-from d_engine.kv.commands import encode_delete, encode_delete_range, encode_put, encode_transaction
+from d_engine.kv.commands import (
+    encode_delete,
+    encode_delete_range,
+    encode_held_put,
+    encode_put,
+    encode_transaction,
+)
+from d_engine.kv.holding import FOR_EVER, KEEP_LEASE, ON_LEASE, WITH_TTL
 from d_engine.kv.queries import Scan
 from d_engine.kv.ranges import prefix_end
 from d_engine.kv.results import (
@@ -48,6 +56,19 @@ _RELATIONS = {"==": kv.EQUAL, "!=": kv.NOT_EQUAL, "<": kv.LESS, ">": kv.GREATER}
 _Range: TypeAlias = tuple[bytes, bytes | None]
 
 
+def hold_of(lease: Lease | int | None, ttl: float | None, keep_lease: bool) -> tuple[int, int]:
+    """How long a key shall stay (`d_engine.kv.holding`). Raises `InvalidRequestError`, `LeaseNotFoundError`."""
+    if (lease is not None) + (ttl is not None) + keep_lease > 1:
+        raise InvalidRequestError(
+            "a key stays for a lease, for a TTL, or as long as before: give one of them"
+        )
+    if lease is not None:
+        return ON_LEASE, lease_number(lease)
+    if ttl is not None:
+        return WITH_TTL, ttl_ns(ttl)
+    return KEEP_LEASE if keep_lease else FOR_EVER, 0
+
+
 class Translator(NamedTuple):
     """`key` and `value` make bytes of text and raise `InvalidRequestError` for what is too long or of a wrong type."""
 
@@ -66,7 +87,9 @@ class Translator(NamedTuple):
     def write(self, operation: Write) -> bytes:
         """The command."""
         if isinstance(operation, Put):
-            return encode_put(self.key(operation.key), self.value(operation.value))
+            key, value = self.key(operation.key), self.value(operation.value)
+            hold, number = hold_of(operation.lease, operation.ttl, operation.keep_lease)
+            return encode_held_put(key, value, False, hold, number) if hold else encode_put(key, value)
         if isinstance(operation, Delete):
             return encode_delete(self.key(operation.key))
         if isinstance(operation, DeleteRange):
@@ -117,7 +140,9 @@ class Translator(NamedTuple):
 
     def _step(self, operation: Operation) -> kv.Step:
         if isinstance(operation, Put):
-            return kv.PutStep(self.key(operation.key), self.value(operation.value))
+            key, value = self.key(operation.key), self.value(operation.value)
+            hold, number = hold_of(operation.lease, operation.ttl, operation.keep_lease)
+            return kv.HeldPutStep(key, value, hold, number) if hold else kv.PutStep(key, value)
         if isinstance(operation, Get):
             return kv.GetStep(self.key(operation.key))
         if isinstance(operation, Delete):

@@ -174,6 +174,7 @@ class EmbeddedClient(BaseClient):
         with self._lock:
             self._closed = True
             bindings, self._bindings, self._last = list(self._bindings.values()), {}, None
+        self._lose_leases()
         here = asyncio.get_running_loop()
         for binding in bindings:
             if binding.loop is here:

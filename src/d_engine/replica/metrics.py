@@ -2,7 +2,9 @@
 
 from dataclasses import fields
 
+from d_engine.kv.machine import KvStateMachine
 from d_engine.replica.replica import Replica
+from d_engine.replica.settings import SECOND
 
 
 def metrics_of(replica: Replica) -> dict[str, int | float]:
@@ -22,6 +24,16 @@ def metrics_of(replica: Replica) -> dict[str, int | float]:
         marker_agreed_index=replica.executor.guard.markers.agreed_index,
         digest_alarm=int(bool(replica.executor.guard.health.alarm)),
     )
+    machine = replica.applier.state_machine
+    if isinstance(machine, KvStateMachine):
+        ends = machine.deadline
+        left = 0 if ends is None else max(0, ends - replica.router.timekeeper.log_time())
+        numbers.update(
+            leases=len(machine.store.leases),
+            leases_granted=machine.store.leases.granted,
+            lease_ends_proposed=replica.router.timekeeper.proposed,
+            lease_next_end_seconds=left / SECOND,
+        )
     watches = replica.executor.watches
     span = watches.span
     numbers.update(
