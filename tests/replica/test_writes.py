@@ -41,7 +41,7 @@ def test_the_same_group_asked_for_twice_shares_one_result() -> None:
     queue.add(first.group())
     queue.add(second.group())
     assert queue.waiting == 1
-    assert len(queue.unrouted()) == 1
+    assert len(queue.unrouted) == 1
     queue.resolve((7, 1), RESULT)
     assert first.outcomes == second.outcomes == [RESULT]
 
@@ -49,15 +49,15 @@ def test_the_same_group_asked_for_twice_shares_one_result() -> None:
 def test_what_was_routed_is_not_routed_again_until_its_way_is_cut() -> None:
     queue, asked = WriteQueue(), Asked()
     queue.add(asked.group())
-    queue.routed(queue.unrouted(), now=10)
-    assert not queue.unrouted()
+    queue.routed(list(queue.unrouted.values()), now=10)
+    assert not queue.unrouted
     queue.reroute(routed_before=9)
-    assert not queue.unrouted()
+    assert not queue.unrouted
     queue.reroute(routed_before=10)
-    assert len(queue.unrouted()) == 1
-    queue.routed(queue.unrouted(), now=20)
+    assert len(queue.unrouted) == 1
+    queue.routed(list(queue.unrouted.values()), now=20)
     queue.reroute()
-    assert len(queue.unrouted()) == 1
+    assert len(queue.unrouted) == 1
 
 
 def test_a_group_that_never_left_ends_as_not_applied() -> None:
@@ -72,7 +72,7 @@ def test_a_group_that_never_left_ends_as_not_applied() -> None:
 def test_a_group_that_was_on_its_way_ends_as_outcome_unknown() -> None:
     queue, asked = WriteQueue(), Asked()
     queue.add(asked.group(deadline=50))
-    queue.routed(queue.unrouted(), now=1)
+    queue.routed(list(queue.unrouted.values()), now=1)
     queue.reroute()
     queue.expire(50, nobody)
     assert isinstance(asked.outcomes[0].error, OutcomeUnknownTimeoutError)
@@ -83,7 +83,7 @@ def test_a_group_that_was_on_its_way_ends_as_outcome_unknown() -> None:
 def test_when_the_node_stops_everybody_is_told_what_is_true_for_them() -> None:
     queue, sent, unsent = WriteQueue(), Asked(), Asked()
     queue.add(sent.group(1))
-    queue.routed(queue.unrouted(), now=1)
+    queue.routed(list(queue.unrouted.values()), now=1)
     queue.add(unsent.group(2))
     queue.fail(EngineStoppedError())
     assert isinstance(sent.outcomes[0].error, OutcomeUnknownError)
@@ -93,7 +93,7 @@ def test_when_the_node_stops_everybody_is_told_what_is_true_for_them() -> None:
 def test_failing_the_unrouted_spares_those_on_their_way() -> None:
     queue, sent, unsent = WriteQueue(), Asked(), Asked()
     queue.add(sent.group(1))
-    queue.routed(queue.unrouted(), now=1)
+    queue.routed(list(queue.unrouted.values()), now=1)
     queue.reroute()
     queue.add(unsent.group(2))
     queue.fail_unrouted(EngineStoppedError())

@@ -105,7 +105,7 @@ class EmbeddedClient(BaseClient):
         if self._closed or store is None or replica.error is not None:
             return _NOT_HERE
         if consistency == "lease":
-            if boot_time_ns() >= replica.lease_deadline:
+            if boot_time_ns() >= replica.raft.published_lease:
                 return _NOT_HERE
         elif consistency != "eventual":
             return _NOT_HERE

@@ -76,8 +76,12 @@ class Raft(RaftView):
         self._election = Election(state, self._changes, self._transfer, now)
         self._follower_log = FollowerLog(state)
         self._inbox = Inbox(state, self._election, self._follower_log, self._replication, self._reads)
+        self.published_lease: Nanoseconds = 0
+        """`lease_deadline` as of the last effects: it is set before anything that would make it wrong is sent. Other
+        threads may read it."""
         self._told_commit = log.commit_index
-        self._told_standing = (Role.FOLLOWER, 0, NOBODY, False)
+        self.told_standing = (Role.FOLLOWER, 0, NOBODY, False)
+        """Role, term, leader and readiness, as the last effects told them."""
 
     # --- time and messages -------------------------------------------------------------------------------------------
 
@@ -213,7 +217,8 @@ class Raft(RaftView):
         if state.log.commit_index != self._told_commit:
             effects.commit_index = self._told_commit = state.log.commit_index
         standing = (state.role, state.hard_state.term, state.leader, state.is_ready)
-        if standing != self._told_standing:
-            self._told_standing = standing
+        if standing != self.told_standing:
+            self.told_standing = standing
             effects.leader_state = LeaderState(*standing)
+        self.published_lease = self._reads.lease_deadline
         return effects

@@ -41,6 +41,7 @@ class Reads:
         self._asked_in: tuple[Term, NodeId] = (0, NOBODY)
         self._asked_at: Nanoseconds = 0
         self._ready: ReadReady | None = None
+        self._lease_ns = state.settings.lease_ns
 
     @property
     def waiting(self) -> bool:
@@ -112,17 +113,15 @@ class Reads:
     def lease_deadline(self) -> Nanoseconds:
         """Until when this leader may answer reads on its own; 0 if it may not."""
         state, leading = self._state, self._state.leading
-        if (
-            leading is None
-            or not state.is_ready
-            or leading.transferred
-            or not state.configuration.lease_reads
-        ):
+        log = state.log
+        if leading is None or leading.transferred or not log.configuration.lease_reads:
             return 0
-        if state.electorate.is_sole(state.node_id):
+        if log.applied_index < leading.first_index:
+            return 0
+        if state.electorate.is_sole(state.settings.node_id):
             return NO_END
         confirmed_at = leading.rounds.confirmed_at
-        return 0 if confirmed_at is None else confirmed_at + state.settings.lease_ns
+        return 0 if confirmed_at is None else confirmed_at + self._lease_ns
 
     # --- on a follower -----------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from d_engine.format.configuration import Configuration
 from d_engine.format.entry import Entry
-from d_engine.format.ids import NOBODY, LogIndex, Nanoseconds, NodeId, Term
+from d_engine.format.ids import NOBODY, Incarnation, LogIndex, Nanoseconds, NodeId, Term
 from d_engine.format.messages import SnapshotMeta
 from d_engine.raft.effects import Role
 from d_engine.raft.reads import Reads
@@ -51,6 +51,8 @@ class RaftView:
     def __init__(self, state: RaftState, reads: Reads) -> None:
         self._state = state
         self._reads = reads
+        self.incarnation: Incarnation = state.settings.incarnation
+        """Of this node's data directory."""
 
     @property
     def deadline(self) -> Nanoseconds:

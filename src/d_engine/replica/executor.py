@@ -4,7 +4,7 @@ from d_engine.format.configuration import Configuration, decode_configuration
 from d_engine.format.entry import EntryKind
 from d_engine.format.hello import Channel
 from d_engine.format.ids import LogIndex, Nanoseconds
-from d_engine.format.messages import AppendRequest, AppendResponse, InstallSnapshot, RaftMessage
+from d_engine.format.messages import AppendRequest, AppendResponse, InstallSnapshot
 from d_engine.raft.core import Raft
 from d_engine.raft.effects import Effects, LeaderState, Role
 from d_engine.replica.applier import Applier
@@ -24,12 +24,8 @@ from d_engine.storage.api import LogStorage
 APPLY_BYTES_PER_TURN = 1024 * 1024
 """A node that has much to catch up with applies it over several turns, so that heartbeats get through between."""
 
-_DATA_MESSAGES = (AppendRequest, AppendResponse, InstallSnapshot)
-
-
-def channel_of(message: RaftMessage) -> Channel:
-    """Entries and their acknowledgements travel apart from heartbeats, votes and read rounds."""
-    return Channel.DATA if isinstance(message, _DATA_MESSAGES) else Channel.CONTROL
+_CHANNELS: dict[type, Channel] = dict.fromkeys((AppendRequest, AppendResponse, InstallSnapshot), Channel.DATA)
+"""Entries and their acknowledgements travel apart from heartbeats, votes and read rounds."""
 
 
 class Executor:
@@ -71,20 +67,14 @@ class Executor:
         """The newest *applied* configuration. The one in force (appended) is the core's."""
 
     def run(self, now: Nanoseconds) -> bool:
-        """Returns True if something is left for another turn: committed entries, work on snapshots, events."""
-        behind = self._catch_up(now)
-        self.guard.conclude()
-        more = self.snapshots.run(now) or behind
-        # Last: what was applied, or installed, in this turn is handed over together.
-        return self.watches.run(now) or more
-
-    def _catch_up(self, now: Nanoseconds) -> bool:
+        """Returns True if committed entries are left for another turn."""
+        raft, applier = self._raft, self._applier
         budget = APPLY_BYTES_PER_TURN
         if self._log_clock.running:
-            self._raft.set_log_time(self._log_clock.read(now))
+            raft.set_log_time(self._log_clock.read(now))
         while True:
-            self._perform(self._raft.effects(now), now)
-            if self._raft.commit_index <= self._applier.applied_index:
+            self._perform(raft.effects(now), now)
+            if raft.commit_index <= applier.applied_index:
                 self._departure.stop_if_removed()
                 return False
             if budget <= 0:
@@ -99,7 +89,7 @@ class Executor:
         if persist is not None:
             self._storage.append(persist.seq, persist.hard_state, persist.entries)
         for to, message in effects.sends:
-            self._network.send(to, channel_of(message), message)
+            self._network.send(to, _CHANNELS.get(type(message), Channel.CONTROL), message)
         if effects.read_ready is not None:
             self._reads.confirmed(effects.read_ready.batch, effects.read_ready.read_index)
             self._reads.applied(self._applier.applied_index, self._applier.state_machine.revision)
@@ -124,7 +114,7 @@ class Executor:
         size = 0
         for entry in self._raft.entries(applier.applied_index + 1, budget):
             applier.apply(entry)
-            size += entry.size
+            size += len(entry.data)
             if entry.kind is EntryKind.CONFIGURATION:
                 self.configured(entry.index, decode_configuration(entry.payload))
             elif entry.kind is EntryKind.MARKER:

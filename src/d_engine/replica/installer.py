@@ -107,6 +107,7 @@ class Installer:
     def offered(self, install: Install) -> None:
         """The leader has this for us. What is being fetched already goes on as long as its sender answers."""
         self._offer = install
+        self._wake()
 
     def receive(self, sender: NodeId, chunk: SnapshotChunk, now: Nanoseconds) -> None:
         """A part, perhaps one that was asked for."""

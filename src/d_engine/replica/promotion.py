@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from d_engine.format.ids import LogIndex, Nanoseconds, NodeId, Term
 from d_engine.raft.core import Raft
 from d_engine.raft.membership import Change, Demote, Promote, Remove, words_of
-from d_engine.raft.view import PeerStatus
+from d_engine.raft.view import PeerStatus, RaftStatus
 from d_engine.replica.settings import ReplicaSettings
 
 ANSWER_HEARTBEATS = 2
@@ -81,20 +81,24 @@ class Promotion:
     # --- by itself ---------------------------------------------------------------------------------------------------
 
     def drive(self, log_time: Nanoseconds, now: Nanoseconds) -> None:
-        """Once a turn on a leader: measure, and promote whoever is to be promoted."""
+        """Now and then on a leader: measure, and promote whoever is to be promoted."""
         raft, configuration = self._raft, self._raft.configuration
         if not configuration.learners or not raft.ready:
             return
-        status = raft.status()
-        # A leader that was demoted is a learner, leads until that is committed, and is no peer of its own.
-        peers = {node: status.peers.get(node) for node in configuration.learners}
-        matches = {node: peer.match_index for node, peer in peers.items() if peer is not None}
-        self._catch_up.observe(raft.term, raft.last_index, matches, now)
+        status = self._measure(now)
         if not self._settings.auto_promote or status.pending_change or not raft.accepts_proposals:
             return
         chosen = choose(len(configuration.voters), self._ready(status.peers, now))
         if chosen:
             raft.propose_change([Promote(node_id) for node_id in chosen], log_time, now)
+
+    def _measure(self, now: Nanoseconds) -> RaftStatus:
+        raft, status = self._raft, self._raft.status()
+        # A leader that was demoted is a learner, leads until that is committed, and is no peer of its own.
+        peers = {node: status.peers.get(node) for node in raft.configuration.learners}
+        matches = {node: peer.match_index for node, peer in peers.items() if peer is not None}
+        self._catch_up.observe(raft.term, raft.last_index, matches, now)
+        return status
 
     def _ready(self, peers: Mapping[NodeId, PeerStatus], now: Nanoseconds) -> list[NodeId]:
         configuration = self._raft.configuration
@@ -144,7 +148,7 @@ class Promotion:
     def objection(self, changes: Sequence[Change], now: Nanoseconds) -> str:
         """What speaks against this step; empty if nothing does."""
         raft = self._raft
-        before, peers = raft.configuration.voters, raft.status().peers
+        before, peers = raft.configuration.voters, self._measure(now).peers
         gone = [change.node_id for change in changes if isinstance(change, Remove | Demote)]
         coming = [change.node_id for change in changes if isinstance(change, Promote)]
         after = sorted({*before, *coming} - {*gone})

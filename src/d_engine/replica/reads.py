@@ -7,8 +7,9 @@ batch, and one request here is itself the batch of a client's turn, so the work 
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+
+from msgspec import Struct
 
 from d_engine.format.errors import DEngineError, NotAppliedTimeoutError
 from d_engine.format.ids import LogIndex, Nanoseconds
@@ -18,8 +19,7 @@ _SLACK = 64
 """So many finished reads may stay in memory besides as many as still wait."""
 
 
-@dataclass(slots=True)
-class WaitingRead:
+class WaitingRead(Struct):
     """One request: `count` reads that are answered together."""
 
     done: ReadDone
@@ -42,18 +42,14 @@ class ReadQueue:
 
     def __init__(self) -> None:
         self.waiting = 0
-        self._joining: list[WaitingRead] = []
+        self.joining: list[WaitingRead] = []
+        """Reads that wait to be given a batch."""
         self._confirming: deque[tuple[int, list[WaitingRead]]] = deque()
         self._applying: list[tuple[LogIndex, int, list[WaitingRead]]] = []
         self._revisions: list[tuple[int, int, WaitingRead]] = []
         self._deadlines: list[tuple[Nanoseconds, int, WaitingRead]] = []
         self._order = 0
         self._expired = 0
-
-    @property
-    def joining(self) -> bool:
-        """True if reads wait to be given a batch."""
-        return bool(self._joining)
 
     @property
     def deadline(self) -> Nanoseconds | None:
@@ -69,7 +65,7 @@ class ReadQueue:
     def join(self, read: WaitingRead) -> None:
         """A linearizable read: takes part in the next batch."""
         self._enter(read)
-        self._joining.append(read)
+        self.joining.append(read)
 
     def await_revision(self, read: WaitingRead) -> None:
         """A read that needs no confirmation, only a revision."""
@@ -80,8 +76,8 @@ class ReadQueue:
         """All that joined belong to this batch of the core."""
         if self._confirming and not self._confirming[-1][1]:
             self._confirming.pop()
-        self._confirming.append((batch, self._joining))
-        self._joining = []
+        self._confirming.append((batch, self.joining))
+        self.joining = []
 
     def confirmed(self, batch: int, read_index: LogIndex) -> None:
         """Batches up to this one may be answered once `read_index` is applied."""
@@ -123,7 +119,7 @@ class ReadQueue:
         self._confirming = deque(entry for entry in self._confirming if entry[1])
         for _, _, reads in self._applying:
             reads[:] = [read for read in reads if not read.finished]
-        self._joining = [read for read in self._joining if not read.finished]
+        self.joining = [read for read in self.joining if not read.finished]
 
     def expire(self, now: Nanoseconds, reachable: Callable[[], str]) -> None:
         """Tell those whose time has passed; `reachable` describes the peers."""
@@ -141,7 +137,7 @@ class ReadQueue:
     def fail(self, error: DEngineError) -> None:
         """The node stops: everybody gets this error."""
         reads = [entry[2] for entry in self._deadlines]
-        for waiting in (self._joining, self._confirming, self._applying, self._revisions, self._deadlines):
+        for waiting in (self.joining, self._confirming, self._applying, self._revisions, self._deadlines):
             waiting.clear()
         for read in reads:
             self.waiting -= read.finish(error)

@@ -9,6 +9,7 @@ The order within a turn is the one that safety needs: what is to be persisted is
 """
 
 from collections.abc import Sequence
+from typing import cast, get_args
 
 from d_engine.format.configuration import Configuration
 from d_engine.format.errors import (
@@ -26,15 +27,16 @@ from d_engine.format.messages import (
     DigestReport,
     Forward,
     MemberChange,
+    NodeMessage,
     PeerMessage,
-    SnapshotChunk,
-    SnapshotRequest,
+    RaftMessage,
 )
 from d_engine.format.requests import EVENTUAL, LEASE
 from d_engine.format.state_machine import StateMachine
 from d_engine.raft.core import Raft, RaftSettings
 from d_engine.raft.effects import Role
 from d_engine.replica.admission import Peers
+from d_engine.replica.agenda import Agenda
 from d_engine.replica.applier import Applier
 from d_engine.replica.changer import Changer
 from d_engine.replica.changes import ChangeDone, ChangeQueue
@@ -60,8 +62,7 @@ from d_engine.replica.writes import WaitingGroup, WriteQueue
 from d_engine.storage.api import LogStorage
 from d_engine.storage.snapshots import SnapshotFiles
 
-ROUTE_AGAIN_AFTER_ELECTIONS = 1
-"""A forwarded group whose result has not come after so many minimum election time-outs is forwarded again."""
+_NODE_MESSAGES = get_args(NodeMessage)
 
 
 class Replica:
@@ -119,10 +120,18 @@ class Replica:
             Guard(Markers(self.raft, network, settings.marker_ns), self.applier, log_clock, listener),
         )
         self.peers = Peers(settings, self.raft, network, lambda: self.cluster_id)
-        self.lease_deadline: Nanoseconds = 0
-        """Until when a lease read may be answered here, to be compared with the clock at that moment. Other threads may
-        read it. It is published before anything that would make it wrong is sent."""
-        self._turn_asked = False
+        self._agenda = Agenda(
+            settings,
+            lambda: host.call_soon(self._turn),
+            self.raft,
+            storage,
+            self.writes,
+            self.reads,
+            self.changer,
+            self.peers,
+            self.executor,
+            self.router.timekeeper,
+        )
         restored = snapshots.recover(host.now())
         if restored is not None:
             self.executor.configured(restored.index, restored.configuration)
@@ -151,7 +160,7 @@ class Replica:
         if self.error is not None:
             return
         self.error = error
-        self.lease_deadline = 0
+        self.raft.published_lease = 0
         stopped = (
             error if isinstance(error, EngineStoppedError) else EngineStoppedError("the node stopped", error)
         )
@@ -176,9 +185,10 @@ class Replica:
             raise OverloadedError(
                 f"{self.writes.waiting} writes are waiting on node {self.settings.node_id}; try later"
             )
-        now = self._host.now()
-        self.writes.add(WaitingGroup((session, number), group, max(1, count), now + timeout, [done]))
-        self.wake()
+        deadline = self._host.now() + timeout
+        self.writes.add(WaitingGroup((session, number), group, max(1, count), deadline, [done]))
+        self._agenda.due_at(deadline)
+        self._agenda.ask_turn()
 
     def open_session(self, timeout: Nanoseconds, done: GroupDone) -> None:
         """Open a session; the outcome's `revision` is its id."""
@@ -194,7 +204,7 @@ class Replica:
         fresh = self.applier.state_machine.revision >= min_revision
         local = policy == EVENTUAL
         if policy == LEASE:
-            local = now < self.lease_deadline
+            local = now < self.raft.published_lease
             self.counters.count_lease(count, local)
         if local and fresh:
             read.finish(None)
@@ -208,7 +218,8 @@ class Replica:
             self.reads.await_revision(read)
         else:
             self.reads.join(read)
-        self.wake()
+        self._agenda.due_at(read.deadline)
+        self._agenda.ask_turn()
 
     def change(
         self, changes: Sequence[MemberChange], force: bool, timeout: Nanoseconds, done: ChangeDone
@@ -239,19 +250,21 @@ class Replica:
         """A member said this. Raises `MalformedError` if it makes no sense: the connection is to be closed."""
         if self.error is not None:
             return
-        if isinstance(message, Forward):
+        if not isinstance(message, _NODE_MESSAGES):
+            self.raft.step(sender, cast(RaftMessage, message), self._host.now())
+        elif isinstance(message, Forward):
             self.router.take(message.groups)
-        elif isinstance(message, ChangeRequest):
-            self.changer.serve(sender, message, self._host.now())
-        elif isinstance(message, ChangeResponse):
-            self.changer.answered(message)
-        elif isinstance(message, DigestReport):
-            self.executor.guard.markers.reported(sender, message)
-        elif isinstance(message, SnapshotRequest | SnapshotChunk):
-            self.executor.snapshots.receive(sender, message, self._host.now())
         else:
-            self.raft.step(sender, message, self._host.now())
-        self.wake()
+            self._agenda.chores_asked = True
+            if isinstance(message, ChangeRequest):
+                self.changer.serve(sender, message, self._host.now())
+            elif isinstance(message, ChangeResponse):
+                self.changer.answered(message)
+            elif isinstance(message, DigestReport):
+                self.executor.guard.markers.reported(sender, message)
+            else:
+                self.executor.snapshots.receive(sender, message, self._host.now())
+        self._agenda.ask_turn()
 
     def peer_admit(self, hello: Hello) -> Refusal | None:
         """Somebody says hello: None if it may speak, else why not."""
@@ -280,13 +293,13 @@ class Replica:
     # --- turns ---
 
     def wake(self) -> None:
-        """Ask for a turn: something happened, or the timer rang."""
-        if not self._turn_asked and self.error is None:
-            self._turn_asked = True
-            self._host.call_soon(self._turn)
+        """Ask for a turn that does everything: something happened, or the timer rang."""
+        if self.error is None:
+            self._agenda.chores_asked = True
+            self._agenda.ask_turn()
 
     def _turn(self) -> None:
-        self._turn_asked = False
+        self._agenda.turn_asked = False
         if self.error is not None:
             return
         try:
@@ -295,43 +308,29 @@ class Replica:
             self.fail(error)
 
     def _run_turn(self, now: Nanoseconds) -> None:
-        raft = self.raft
+        raft, agenda = self.raft, self._agenda
         if raft.deadline <= now:
             raft.tick(now)
-        if self.storage.full:
-            self.storage.retry()
-        self.writes.expire(now, self.peers.describe)
-        self.reads.expire(now, self.peers.describe)
-        self.changer.changes.expire(now)
-        if raft.role is not Role.LEADER:
-            self.writes.reroute(now - ROUTE_AGAIN_AFTER_ELECTIONS * self.settings.election_min_ns)
+        chores = agenda.is_due(now)
+        if chores:
+            agenda.begin(now)
         self.router.route(now)
-        self.changer.drive(now)
-        self.executor.guard.drive(now)
         if self.reads.joining:
             self.reads.assign(raft.read(now))
-        self.lease_deadline = raft.lease_deadline
         more = self.executor.run(now)
-        self.lease_deadline = raft.lease_deadline
-        self.peers.refresh(now)
-        self.changer.watch_transfer()
+        if chores or agenda.is_other_now():
+            more = agenda.finish(now) or more
+        else:
+            more = self.executor.watches.run(now) or more
+            agenda.due_at(self.router.timekeeper.deadline(now))
         if more:
             self.wake()
-        deadlines = (
-            raft.deadline,
-            self.writes.deadline,
-            self.reads.deadline,
-            self.changer.changes.deadline,
-            self.executor.snapshots.deadline,
-            self.executor.watches.deadline,
-            self.executor.guard.deadline,
-            self.router.timekeeper.deadline(now),
-        )
-        self._host.set_timer(min(deadline for deadline in deadlines if deadline is not None))
+        deadline = raft.deadline
+        self._host.set_timer(deadline if deadline < agenda.deadline else agenda.deadline)
 
     def _persisted(self, seq: int) -> None:
         self.raft.persisted(seq, self._host.now())
-        self.wake()
+        self._agenda.ask_turn()
 
     def _disk_full(self, full: bool) -> None:
         if full and self.raft.role is Role.LEADER:

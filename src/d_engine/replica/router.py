@@ -89,6 +89,11 @@ class Router:
 
     def route(self, now: Nanoseconds) -> None:
         """Send everything that waits on its way, as far as there is one."""
+        if self._inbox or self._writes.unrouted:
+            self._route(now)
+        self.timekeeper.run(now)
+
+    def _route(self, now: Nanoseconds) -> None:
         if self._raft.role is Role.LEADER:
             if self._storage.full:
                 self._writes.fail_unrouted(
@@ -96,7 +101,6 @@ class Router:
                 )
             elif self._raft.accepts_proposals:
                 self._propose(now)
-                self.timekeeper.run(now)
         elif self._raft.leader:
             self._forward(now)
 
@@ -104,8 +108,8 @@ class Router:
         if self._uncommitted_bytes > MAX_UNCOMMITTED_BYTES:
             return
         inbox, self._inbox, self._inbox_bytes = self._inbox, [], 0
-        waiting = self._writes.unrouted()
-        inbox.extend((group.key, group.data) for group in waiting)
+        waiting = list(self._writes.unrouted.values())
+        inbox += [(group.key, group.data) for group in waiting]
         parts: list[bytes] = []
         size = 0
         in_log = self._in_log
@@ -127,7 +131,7 @@ class Router:
         self._raft.propose(parts, len(parts), self._log_clock.read(now), now)
 
     def _forward(self, now: Nanoseconds) -> None:
-        waiting = self._writes.unrouted()
+        waiting = list(self._writes.unrouted.values())
         if not waiting:
             return
         parts: list[bytes] = []

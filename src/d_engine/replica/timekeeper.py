@@ -50,10 +50,14 @@ class Timekeeper:
     def deadline(self, now: Nanoseconds) -> Nanoseconds | None:
         """When there will be something to propose, on this node's clock; None if it is not known."""
         timed, raft = self._timed, self._raft
-        if timed is None or not self._log_clock.running:
-            return None
-        due = timed.deadline
-        if due is None or not raft.ready or not raft.accepts_proposals or self._storage.full:
+        due = None if timed is None else timed.deadline
+        if (
+            due is None
+            or not self._log_clock.running
+            or not raft.ready
+            or not raft.accepts_proposals
+            or self._storage.full
+        ):
             return None
         if raft.applied_index < self._pending <= raft.last_index:
             return None

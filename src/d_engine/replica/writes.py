@@ -10,9 +10,10 @@ Once a group was routed, it may be in somebody's log: from then on it ends with 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from d_engine.format.errors import (
     DEngineError,
@@ -29,8 +30,7 @@ _SLACK = 64
 """So many finished groups may stay in memory besides as many as still wait."""
 
 
-@dataclass(slots=True)
-class WaitingGroup:
+class WaitingGroup(Struct):
     """One group and who wants to know. `routed_at` is when it was last sent on its way, None if never."""
 
     key: GroupKey
@@ -54,7 +54,8 @@ class WriteQueue:
     def __init__(self) -> None:
         self.waiting = 0
         self._groups: dict[GroupKey, WaitingGroup] = {}
-        self._unrouted: dict[GroupKey, WaitingGroup] = {}
+        self.unrouted: dict[GroupKey, WaitingGroup] = {}
+        """The groups that have to be sent on their way, oldest first."""
         self._deadlines: list[tuple[Nanoseconds, int, WaitingGroup]] = []
         self._order = 0
 
@@ -73,7 +74,7 @@ class WriteQueue:
             present.done.extend(group.done)
             return
         self._groups[group.key] = group
-        self._unrouted[group.key] = group
+        self.unrouted[group.key] = group
         self.waiting += group.count
         self._order += 1
         heappush(self._deadlines, (group.deadline, self._order, group))
@@ -82,28 +83,24 @@ class WriteQueue:
         """The groups that wait."""
         return list(self._groups)
 
-    def unrouted(self) -> list[WaitingGroup]:
-        """The groups that have to be sent on their way, oldest first."""
-        return list(self._unrouted.values())
-
     def routed(self, groups: list[WaitingGroup], now: Nanoseconds) -> None:
         """These were sent on their way."""
         for group in groups:
             group.routed_at = now
-            self._unrouted.pop(group.key, None)
+            self.unrouted.pop(group.key, None)
 
     def reroute(self, routed_before: Nanoseconds | None = None) -> None:
         """Send again whatever was sent before that time, or everything."""
         for key, group in self._groups.items():
             if group.routed_at is not None and (routed_before is None or group.routed_at <= routed_before):
-                self._unrouted[key] = group
+                self.unrouted[key] = group
 
     def resolve(self, key: GroupKey, outcome: GroupOutcome) -> None:
         """The group's result is known."""
         group = self._groups.pop(key, None)
         if group is None:
             return
-        self._unrouted.pop(key, None)
+        self.unrouted.pop(key, None)
         self.waiting -= group.count
         group.finish(outcome)
         deadlines = self._deadlines
@@ -130,7 +127,7 @@ class WriteQueue:
 
     def fail_unrouted(self, error: DEngineError) -> None:
         """End what nobody was given yet; it was certainly not applied."""
-        for group in self.unrouted():
+        for group in list(self.unrouted.values()):
             if group.routed_at is None:
                 self.resolve(group.key, GroupOutcome((), 0, error))
 
