@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from d_engine.format.ids import Nanoseconds, NodeId
 from d_engine.testing.sim.events import MILLISECOND, SECOND
+from d_engine.testing.sim.violations import InvariantBroken
 
 if TYPE_CHECKING:
     from d_engine.testing.sim.world import World
@@ -192,10 +193,24 @@ def _flapping(world: "World", rng: Random) -> Undo:
 
 @fault("disconnect_and_return", least=15 * SECOND)
 def _disconnect_and_return(world: "World", rng: Random) -> Undo:
-    """A follower is alone for very long: it must come back without disturbing anybody."""
+    """A follower is alone for very long: it must come back without disturbing anybody, in the term in which it left (or
+    the next, if it had just won the others' consent to it)."""
     leader = world.leader()
     node = rng.choice(_others(world, leader))
-    return cut_between(world, [node], _others(world, node))
+    others = _others(world, node)
+    undo = cut_between(world, [node], others)
+
+    def come_back() -> None:
+        records = world.shared.safety.records
+        newest = max(records[other].oracle.durable.term for other in others)
+        if records[node].term > newest + 1:
+            raise InvariantBroken(
+                "I12",
+                f"node {node}, all alone, has come to term {records[node].term}; the others are in {newest}",
+            )
+        undo()
+
+    return come_back
 
 
 # --- the quality of links -----------------------------------------------------------------------------------

@@ -276,7 +276,8 @@ def _wall_rate(world: "World", rng: Random) -> Undo:
 # --- leadership ---------------------------------------------------------------------------------------------
 
 
-def _transfer(world: "World", rng: Random) -> NodeId:
+def transfer_leadership(world: "World", rng: Random) -> NodeId:
+    """Somebody asks for another leader. Returns who is to lead."""
     leader = world.leader()
     others = [node for node in world.ids if node != leader]
     if not others:
@@ -289,15 +290,15 @@ def _transfer(world: "World", rng: Random) -> NodeId:
 
 
 @fault("transfer")
-def _transfer_leadership(world: "World", rng: Random) -> Undo:
-    _transfer(world, rng)
+def _transfer(world: "World", rng: Random) -> Undo:
+    transfer_leadership(world, rng)
     return nothing
 
 
 @fault("transfer_and_crash")
 def _transfer_and_crash(world: "World", rng: Random) -> Undo:
     """Whoever is to lead dies, or hears nothing, at about the moment when it is told."""
-    to = _transfer(world, rng)
+    to = transfer_leadership(world, rng)
     undos: list[Undo] = []
 
     def strike() -> None:

@@ -120,6 +120,14 @@ PROFILES: dict[str, Profile] = {
         lease=0.7,
         weights={"get": 18.0},
     ),
+    "old_leaders": Profile(
+        "leaders that are leaders no more and do not know it, with leases and without",
+        ("late_answers", "loyalty_tried", "transfer_and_isolate", "isolate_leader", "pause_leader", "drift"),
+        sizes=(3, 3, 5),
+        pauses_ms=(5.0, 20.0, 50.0),
+        lease=0.7,
+        weights={"get": 10.0},
+    ),
     "overload": Profile(
         "more than can be done",
         ("burst", "narrow_link", "slow_disk", "client_crash", "isolate_one", "full_disk"),
@@ -199,6 +207,7 @@ PROFILES: dict[str, Profile] = {
         sizes=(1, 3, 3, 5),
         pauses_ms=(2.0, 10.0, 50.0),
         weights={"transact": 4.0, "transfer": 2.0},
+        snapshots=True,
     ),
     "membership": Profile(
         "members that come and go, joint configurations",

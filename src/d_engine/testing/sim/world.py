@@ -18,7 +18,7 @@ from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import Role
 from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.wal import WalStorage
-from d_engine.testing.sim import machine_faults, membership_faults, snapshot_faults
+from d_engine.testing.sim import machine_faults, membership_faults, old_leader_faults, snapshot_faults
 from d_engine.testing.sim.application import Trial
 from d_engine.testing.sim.atlas import Atlas
 from d_engine.testing.sim.clock import MachineClocks
@@ -39,7 +39,7 @@ from d_engine.testing.sim.violations import InvariantBroken
 from d_engine.testing.sim.watched import Ledger
 from d_engine.testing.sim.wires import NetworkSettings
 
-__all__ = ["World", "machine_faults", "membership_faults", "snapshot_faults"]
+__all__ = ["World", "machine_faults", "membership_faults", "old_leader_faults", "snapshot_faults"]
 
 
 JOIN_PAUSE = 250 * MILLISECOND
@@ -229,9 +229,10 @@ class World:
             self.nodes[node].kill()
 
     def _start_later(self, node: NodeId) -> None:
-        self.events.after(between(self._rng, MILLISECOND, 2 * SECOND), self._start, node)
+        self.events.after(between(self._rng, MILLISECOND, 2 * SECOND), self.start, node)
 
-    def _start(self, node: NodeId) -> None:
+    def start(self, node: NodeId) -> None:
+        """The machine's next process, if it has none and may have one."""
         machine = self.nodes[node]
         if not machine.alive and self.atlas.may_start(node):
             machine.start()
@@ -241,7 +242,7 @@ class World:
     def begin(self) -> None:
         """Everything starts, faults are planned."""
         for node in self.ids:
-            self.events.after(self._rng.randrange(20 * MILLISECOND), self._start, node)
+            self.events.after(self._rng.randrange(20 * MILLISECOND), self.start, node)
         self.fleet.begin()
         for number, planned in enumerate(self.script.faults):
             self.events.at(planned.at, self._inject, number, planned)
