@@ -123,7 +123,7 @@ messages: st.SearchStrategy[PeerMessage] = st.one_of(
     appends(),
     st.builds(AppendResponse, terms, indexes, indexes, indexes, terms),
     st.builds(Heartbeat, terms, counts, indexes, counts),
-    st.builds(HeartbeatResponse, terms, counts),
+    st.builds(HeartbeatResponse, terms, counts, st.booleans(), indexes),
     st.builds(ReadRequest, terms, counts),
     st.builds(ReadResponse, terms, counts, indexes),
     st.builds(TimeoutNow, terms),

@@ -33,11 +33,16 @@ queue, the clock stands, disks and state machines work at once unless they are s
     applying 1 manual|auto, apply 1 5  a state machine that waits / applies up to 5
     crash 1 / restart 1                what was not durable is lost / it comes back
     snapshot 1 [KEEP]                  a snapshot of what is applied; the log keeps KEEP (0) entries before it
+    damage 3 KEEP HELD                 the log of node 3, which is down, has lost all behind KEEP; it knows that it had
+                                       HELD
+    diverge 3                          the state of node 3 turns out to be wrong
+    recording 3 manual|auto, record 3  a quarantine that is noted when it is told to be / is noted
     install 3                          the offered snapshot arrives
     lost 1 2                           node 1 learns that its connection to node 2 broke
     log 1 / show 1 / queue             print
     expect 1 NAME=VALUE ...            role, term, leader, commit, applied, last, durable, ready, voters, learners,
-                                       joint, lease, log (its terms, "1,1,2"), peer2 (probe, replicate, snapshot)
+                                       joint, lease, quarantine (no, snapshot, or the index that ends it), log (its
+                                       terms, "1,1,2"), peer2 (probe, replicate, snapshot)
 """
 
 from collections.abc import Callable
@@ -49,6 +54,7 @@ from d_engine.format.entry import Entry, EntryKind
 from d_engine.format.errors import DEngineError
 from d_engine.format.ids import NodeId
 from d_engine.format.messages import RaftMessage
+from d_engine.format.state import Quarantine
 from d_engine.raft.core import Raft
 from d_engine.raft.membership import AddLearner, Bind, Change, Demote, Promote, Remove, SetAddress
 from tests.raft.scenario_world import MS, ScenarioNode, World, configuration_words, entry_words, message_words
@@ -329,6 +335,24 @@ class DiskCommands(Commands):
         node.disk.compact(index)
         raft.compacted(index)
 
+    def do_damage(self, words: list[str]) -> None:
+        node, keep, held = self.node(words[0]), int(words[1]), int(words[2])
+        assert node.raft is None, "it is not down"
+        del node.disk.durable.entries[keep + 1 - node.disk.durable.first_index :]
+        before = 0 if node.record is None else node.record.held_index
+        node.record = Quarantine("the log is damaged", max(held, before), False)
+
+    def do_diverge(self, words: list[str]) -> None:
+        self.world.raft(int(words[0])).isolation.begin("the state is wrong", self.world.now)
+        self.turn(words[0])
+
+    def do_recording(self, words: list[str]) -> None:
+        self.node(words[0]).manual_record = words[1] == "manual"
+
+    def do_record(self, words: list[str]) -> None:
+        self.world.keep_record(self.node(words[0]))
+        self.turn(words[0])
+
     def do_install(self, words: list[str]) -> None:
         node, raft = self.node(words[0]), self.world.raft(int(words[0]))
         meta, node.offered = node.offered, None
@@ -345,6 +369,12 @@ class DiskCommands(Commands):
 def terms(raft: Raft) -> str:
     log = raft._state.log
     return ",".join(str(log.term_at(index)) for index in range(log.first_index, log.last_index + 1))
+
+
+def quarantine_words(record: Quarantine | None) -> str:
+    if record is None:
+        return "no"
+    return "snapshot" if record.needs_snapshot else str(record.held_index)
 
 
 class LookCommands(Commands):
@@ -388,6 +418,7 @@ class LookCommands(Commands):
             "lease": "yes" if self.world.now < raft.lease_deadline else "no",
             "transferee": status.transferee,
             "log": terms(raft),
+            "quarantine": quarantine_words(raft.isolation.record),
         }
         facts.update((f"peer{peer}", known.state) for peer, known in status.peers.items())
         for word in words[1:]:

@@ -4,7 +4,7 @@ Whatever happens is written down, one line each, in the words of the protocol. N
 told, the drawn cluster id is 7, reads are numbered from 1.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from d_engine.format.configuration import Configuration
 from d_engine.format.entry import Entry, EntryKind
@@ -23,6 +23,7 @@ from d_engine.format.messages import (
     VoteRequest,
     VoteResponse,
 )
+from d_engine.format.state import Quarantine
 from d_engine.raft.core import Raft
 from d_engine.raft.effects import Effects, LeaderState, Persist
 from d_engine.raft.settings import RaftSettings
@@ -84,7 +85,10 @@ def message_words(message: RaftMessage) -> str:
         case Heartbeat():
             return f"heartbeat t{message.term} round {message.round} commit {message.commit_index}"
         case HeartbeatResponse():
-            return f"echo t{message.term} round {message.round}"
+            words = f"echo t{message.term} round {message.round}"
+            if message.wanted_index:
+                return f"{words} in quarantine, wants a snapshot from {message.wanted_index} on"
+            return f"{words} in quarantine" if message.quarantined else words
         case ReadRequest():
             return f"read? t{message.term} batch {message.batch}"
         case ReadResponse():
@@ -128,6 +132,9 @@ class ScenarioNode:
     manual_disk: bool = False
     manual_apply: bool = False
     offered: SnapshotMeta | None = None
+    record: Quarantine | None = None
+    """What the disk says of a quarantine."""
+    manual_record: bool = False
 
 
 class World:
@@ -157,7 +164,7 @@ class World:
 
     def start(self, node: ScenarioNode) -> None:
         settings = RaftSettings(node.id, node.incarnation, **self.settings)
-        recovered = node.disk.recover()
+        recovered = replace(node.disk.recover(), quarantine=node.record)
         node.raft = Raft(settings, recovered, node.bootstrap, node.disk.read, fixed_bits, self.now)
         node.applied = node.raft.commit_index
         for peer, incarnation in node.knows.items():
@@ -173,9 +180,24 @@ class World:
         """All that the node does by itself."""
         while node.raft is not None:
             effects = node.raft.effects(self.now)
+            if not node.manual_record:
+                self.keep_record(node)
             if not effects:
                 return
             self._perform(node, node.raft, effects)
+
+    def keep_record(self, node: ScenarioNode) -> None:
+        """What the disk says of a quarantine is what holds."""
+        record = None if node.raft is None else node.raft.isolation.record
+        if node.raft is None or record == node.record:
+            return
+        node.record = record
+        if record is None:
+            self.say(f"{node.id} is whole")
+        else:
+            wants = "waits for a snapshot, then " if record.needs_snapshot else ""
+            self.say(f"{node.id} is in quarantine, {wants}up to {record.held_index}")
+            node.raft.isolation.saved(record)
 
     def _perform(self, node: ScenarioNode, raft: Raft, effects: Effects) -> None:
         if effects.leader_state is not None:
@@ -194,7 +216,7 @@ class World:
             )
         if effects.commit_index is not None:
             self.say(f"{node.id} commits {effects.commit_index}")
-        if not node.manual_apply:
+        if not node.manual_apply and not raft.isolation.stands_still:
             self.apply(node, raft.commit_index)
         if not node.manual_disk:
             self.persist(node)

@@ -41,6 +41,7 @@ class Node:
         self.replica: Replica
         self.members: list[LogIndex] = []
         self.health: list[Health] = []
+        self.repair = True
         self.stopped = True
 
     def start(self) -> None:
@@ -58,6 +59,7 @@ class Node:
             election_max_ns=(510 if self.id == 1 else 1000) * MILLISECOND,
             snapshots=self.settings,
             marker_ns=self.cluster.marker_ns,
+            repair=self.repair,
         )
         storage = WalStorage(self.disk, 1, SEGMENT_BYTES)
         files = SnapshotFiles(self.disk)

@@ -79,30 +79,6 @@ def test_a_node_alone_logs_no_markers() -> None:
     assert cluster[1].replica.raft.last_index == last
 
 
-def test_who_differs_from_a_majority_knows_it() -> None:
-    cluster = cluster_of(3)
-    cluster.put(3)
-    spoil(cluster, 2)
-    cluster.put(3)
-    cluster.run(2000)
-    assert [bool(node.replica.executor.guard.markers.differs_at) for node in cluster.nodes.values()] == [
-        False,
-        True,
-        False,
-    ]
-    assert not any(health.alarm for node in cluster.nodes.values() for health in node.health)
-
-
-def test_the_leader_may_be_the_one_that_differs() -> None:
-    cluster = cluster_of(3)
-    cluster.put(3)
-    spoil(cluster, 1)
-    cluster.put(3)
-    cluster.run(2000)
-    assert cluster[1].replica.executor.guard.markers.differs_at
-    assert not cluster[2].replica.executor.guard.markers.differs_at
-
-
 def test_without_an_agreeing_majority_there_is_an_alarm_and_nobody_is_accused() -> None:
     cluster = cluster_of(2)
     cluster.put(3)

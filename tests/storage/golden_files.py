@@ -8,8 +8,9 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from d_engine.format.state import HardState
+from d_engine.format.state import HardState, Quarantine
 from d_engine.storage.identity import encode_identity
+from d_engine.storage.quarantine import encode_quarantine
 from d_engine.storage.records import RecordType, decode_frame
 from d_engine.storage.segment import HEADER_BYTES, decode_segment_header
 from d_engine.storage.snapshot_format import Section
@@ -71,6 +72,20 @@ def describe_identity() -> str:
         (4, "CRC32C of bytes 0..32"),
     ]
     return "\n".join(lines(0, encode_identity(*IDENTITY), fields)) + "\n"
+
+
+QUARANTINE = (HardState(3, 2), Quarantine("entry 5 is damaged", 42, False))
+
+
+def describe_quarantine() -> str:
+    data = encode_quarantine(*QUARANTINE)
+    fields = [
+        (8, 'magic "DENGQUA\\n"'),
+        (8, f"version 1, length of the record {len(data) - 20}"),
+        (len(data) - 20, "term 3, vote 2, reason, held index 42, needs no snapshot: MessagePack"),
+        (4, f"CRC32C of bytes 0..{len(data) - 4}"),
+    ]
+    return "\n".join(lines(0, data, fields)) + "\n"
 
 
 def describe_segment() -> str:
@@ -168,6 +183,7 @@ def write_anew() -> None:
         "identity-1.txt": describe_identity(),
         "segment-1.txt": describe_segment(),
         "snapshot-1.txt": describe_snapshot(),
+        "quarantine-1.txt": describe_quarantine(),
     }
     for name, text in texts.items():
         document = document.replace((FOLDER / name).read_text(), text)

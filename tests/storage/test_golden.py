@@ -2,6 +2,7 @@
 
 from d_engine.format.state import HardState
 from d_engine.storage.identity import decode_identity
+from d_engine.storage.quarantine import decode_quarantine, encode_quarantine
 from d_engine.storage.snapshot_format import Section
 from d_engine.storage.snapshots import verify
 from d_engine.storage.wal import WalStorage
@@ -10,9 +11,11 @@ from tests.storage.golden_files import (
     DOCUMENT,
     FOLDER,
     IDENTITY,
+    QUARANTINE,
     SEGMENT,
     SEGMENT_BYTES,
     describe_identity,
+    describe_quarantine,
     describe_segment,
     describe_snapshot,
     read_golden,
@@ -24,6 +27,7 @@ from tests.storage.logs import entry, meta
 def test_files_are_written_as_they_were() -> None:
     assert describe_segment() == (FOLDER / "segment-1.txt").read_text()
     assert describe_identity() == (FOLDER / "identity-1.txt").read_text()
+    assert describe_quarantine() == (FOLDER / "quarantine-1.txt").read_text()
     assert describe_snapshot() == (FOLDER / "snapshot-1.txt").read_text()
 
 
@@ -55,3 +59,9 @@ def test_the_document_shows_the_golden_files() -> None:
     document = DOCUMENT.read_text()
     for path in sorted(FOLDER.glob("*.txt")):
         assert path.read_text() in document, path.name
+
+
+def test_a_quarantine_is_read_as_it_was() -> None:
+    data = read_golden("quarantine-1.txt", len(encode_quarantine(*QUARANTINE)))
+    record = decode_quarantine(data)
+    assert (record.hard_state, record.quarantine) == QUARANTINE

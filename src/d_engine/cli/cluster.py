@@ -37,6 +37,8 @@ def status(endpoints: str, output: str, timeout: float) -> None:
         "revision": result.revision,
         "disk": "full" if result.disk_full else "ok",
     }
+    if result.quarantine:
+        rows["QUARANTINE"] = result.quarantine
     if result.alarm:
         rows["ALARM"] = result.alarm
     for name, value in rows.items():
@@ -45,6 +47,8 @@ def status(endpoints: str, output: str, timeout: float) -> None:
         click.echo(
             f"{f'peer {peer.node_id}':14} {peer.state}, match index {peer.match_index}, lag {peer.lag}"
         )
+        if peer.quarantined:
+            click.echo(f"{'':14} in quarantine: its data is being repaired")
         if peer.promotion:
             click.echo(f"{'':14} a learner: {peer.promotion}")
 

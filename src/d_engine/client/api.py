@@ -104,6 +104,7 @@ class PeerStatus(Struct, frozen=True):
     lag: int
     state: str
     promotion: str = ""
+    quarantined: bool = False
 
 
 class MemberChange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,6 +138,7 @@ class Status(Struct, frozen=True):
     leader_ready: bool = False
     disk_full: bool = False
     alarm: str = ""
+    quarantine: str = ""
     peers: tuple[PeerStatus, ...] = ()
     metrics: dict[str, int | float] = field(default_factory=dict)
 

@@ -102,7 +102,7 @@ class EmbeddedClient(BaseClient):
         store, replica = self._store, self._replica
         if self._guard.forked:
             self._guard.check()
-        if self._closed or store is None or replica.error is not None:
+        if self._closed or store is None or replica.executor.guard.closed:
             return _NOT_HERE
         if consistency == "lease":
             if boot_time_ns() >= replica.raft.published_lease:

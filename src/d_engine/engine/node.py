@@ -211,6 +211,11 @@ class Node:
     def health_changed(self, health: Health) -> None:
         """From the replica: something is wrong with the data, or no longer."""
         before, self._health = self._health, health
+        if health.quarantine != before.quarantine:
+            if health.quarantine:
+                _log.error("node %d is in quarantine: %s", self.node_id, health.quarantine)
+            else:
+                _log.warning("node %d is whole again", self.node_id)
         if health.alarm != before.alarm:
             if health.alarm:
                 _log.error("ALARM: %s", health.alarm)

@@ -78,7 +78,7 @@ def status_of(replica: Replica) -> Status:
         role = "learner"
     waiting = replica.changer.promotion.waiting(boot_time_ns()) if raft.role is Role.LEADER else {}
     peers = tuple(
-        PeerStatus(node, peer.match_index, peer.lag, peer.state, waiting.get(node, ""))
+        PeerStatus(node, peer.match_index, peer.lag, peer.state, waiting.get(node, ""), peer.quarantined)
         for node, peer in raft.status().peers.items()
     )
     return Status(
@@ -96,6 +96,7 @@ def status_of(replica: Replica) -> Status:
         leader_ready=raft.ready,
         disk_full=replica.storage.full,
         alarm=replica.executor.guard.health.alarm,
+        quarantine=replica.executor.guard.health.quarantine,
         peers=peers,
         metrics=metrics_of(replica),
     )

@@ -70,10 +70,13 @@ class Heartbeat(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
 
 
 class HeartbeatResponse(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=6):
-    """The echo. It needs only a durable term, so it never waits for a sync of the log."""
+    """The echo. It needs only a durable term, so it never waits for a sync of the log. One in quarantine says so, and
+    confirms no round (0); it may want a snapshot at or behind `wanted_index`."""
 
     term: Term
     round: _Count
+    quarantined: bool = False
+    wanted_index: LogIndex = 0
 
 
 class ReadRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=7):

@@ -11,6 +11,7 @@ The caller feeds events in any number, then takes the effects once (`Raft.effect
     reads         ReadIndex, leases                                  rounds        confirmations of leadership
     changes       membership in the log, a term's first entry        membership    configurations
     transfer      giving leadership away                             durability    persist before promise
+    isolation     quarantine of a node whose data is doubted
 
 The ordering rules, each argued where it is kept:
 
@@ -40,6 +41,7 @@ from d_engine.raft.election import Election
 from d_engine.raft.errors import NotLeader
 from d_engine.raft.following import FollowerLog
 from d_engine.raft.inbox import Inbox
+from d_engine.raft.isolation import Isolation
 from d_engine.raft.log import RaftLog, Reader
 from d_engine.raft.membership import NO_MEMBERS, Change
 from d_engine.raft.reads import Reads
@@ -72,10 +74,13 @@ class Raft(RaftView):
         if log.last_index >= log.first_index:
             state.log_time = log.slice(log.last_index, log.last_index, 0)[0].log_time
         self._transfer = Transfer(state)
+        self.isolation = Isolation(state, self._transfer)
         self._changes = Changes(state, self._replication, self._transfer)
         self._election = Election(state, self._changes, self._transfer, now)
         self._follower_log = FollowerLog(state)
         self._inbox = Inbox(state, self._election, self._follower_log, self._replication, self._reads)
+        # What a damaged log had last said of term and vote may be gone from it.
+        state.durability.rewrite = recovered.quarantine is not None
         self.published_lease: Nanoseconds = 0
         """`lease_deadline` as of the last effects: it is set before anything that would make it wrong is sent. Other
         threads may read it."""

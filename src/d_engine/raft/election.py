@@ -25,6 +25,8 @@ holds the entry, and longer than that of everybody whose vote the others need (4
 *Check-quorum.* A leader that has not heard from a majority for a maximum election time-out stops leading, so that its
 clients look elsewhere and it does not hold loyal followers of a minority for ever.
 
+*Quarantine.* A node that has lost entries grants nothing and does not campaign (`d_engine.raft.isolation`).
+
 *Stalled disk.* A leader whose disk has not completed anything for a minimum election time-out while something is
 pending gives its leadership away or up; nobody campaigns before a write has completed.
 """
@@ -66,7 +68,9 @@ class Election:
 
     def _tick_leader(self, leading: Leading, now: Nanoseconds) -> None:
         state, settings = self._state, self._state.settings
-        contacts = {peer: progress.contact for peer, progress in leading.progress.items()}
+        contacts = {
+            peer: progress.contact for peer, progress in leading.progress.items() if not progress.quarantined
+        }
         contacts[state.node_id] = now
         if now - state.electorate.reached(contacts) >= settings.election_max_ns:
             state.become_follower(state.term, NOBODY, now)
@@ -77,6 +81,8 @@ class Election:
 
     def _can_campaign(self, now: Nanoseconds) -> bool:
         state, log = self._state, self._state.log
+        if state.log.quarantine is not None:
+            return False
         if state.leading is not None or state.durability.is_stalled(now, state.settings.election_min_ns):
             return False
         committed = log.configuration_at(log.commit_index)
@@ -141,8 +147,10 @@ class Election:
             return
         if request.term > state.term and not request.pre:
             state.become_follower(request.term, NOBODY, now)
-        granted = request.term >= state.term and state.log.is_up_to_date(
-            request.last_index, request.last_term
+        granted = (
+            state.log.quarantine is None
+            and request.term >= state.term
+            and state.log.is_up_to_date(request.last_index, request.last_term)
         )
         if request.pre:
             granted = granted and request.term > state.term

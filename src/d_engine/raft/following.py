@@ -32,7 +32,8 @@ from d_engine.format.messages import (
     SnapshotMeta,
 )
 from d_engine.raft.effects import Install
-from d_engine.raft.state import RaftState
+from d_engine.raft.isolation import admits_append, end_if_whole, replaced_by_snapshot
+from d_engine.raft.state import Following, RaftState
 
 
 class FollowerLog:
@@ -52,7 +53,10 @@ class FollowerLog:
             entries = entries[log.commit_index - prev_index :]
             last_new = max(last_new, log.commit_index)
         elif log.term_at(prev_index) != request.prev_term:
-            self._reject(sender, request)
+            if admits_append(state, last_new, agrees=False):
+                self._reject(sender, request)
+            return
+        if not admits_append(state, last_new, agrees=True):
             return
         if entries:
             self._take(entries)
@@ -108,9 +112,19 @@ class FollowerLog:
         state.hear_leader(sender, now)
         if state.log.last_term == heartbeat.term:
             state.log_time = max(state.log_time, heartbeat.log_time)
-        self._commit(heartbeat.commit_index)
-        if heartbeat.round:
+        record, log = state.log.quarantine, state.log
+        if record is None:
+            self._commit(heartbeat.commit_index)
+        elif not record.needs_snapshot:
+            # The leader may still believe what this node had acknowledged before it lost it.
+            self._commit(min(heartbeat.commit_index, state.following.matched_index))
+        if not heartbeat.round:
+            return
+        if record is None:
             state.send(sender, HeartbeatResponse(state.term, heartbeat.round))
+        else:
+            wanted = max(log.commit_index, 1) if record.needs_snapshot else 0
+            state.send(sender, HeartbeatResponse(state.term, 0, True, wanted))
 
     def acknowledge(self) -> None:
         """Once a turn: tell the leader how far the log is durably equal to its own, if that is news or was asked."""
@@ -118,6 +132,10 @@ class FollowerLog:
         if not state.leader or state.leading is not None:
             return
         index = min(following.matched_index, state.log.durable_index)
+        if state.log.quarantine is not None:
+            if state.log.quarantine.needs_snapshot:
+                return
+            end_if_whole(state, index)
         if following.answer_due or index > following.acknowledged_index:
             following.answer_due = False
             following.acknowledged_index = max(following.acknowledged_index, index)
@@ -129,6 +147,10 @@ class FollowerLog:
         """The leader no longer has the entries that this node needs."""
         state, log, meta = self._state, self._state.log, message.snapshot
         state.hear_leader(sender, now)
+        if state.log.quarantine is not None and state.log.quarantine.needs_snapshot:
+            if meta.index >= log.commit_index and state.log.quarantine_saved:
+                state.install = Install(sender, meta)
+            return
         known = meta.index <= log.commit_index
         if not known and log.term_at(meta.index) == meta.term:
             log.commit_index = meta.index
@@ -142,9 +164,12 @@ class FollowerLog:
     def snapshot_installed(self, meta: SnapshotMeta) -> bool:
         """The snapshot is durable here. True if the log starts anew behind it, False if it came too late."""
         state, log = self._state, self._state.log
-        if meta.index <= log.commit_index:
+        rebuilds = state.log.quarantine is not None and state.log.quarantine.needs_snapshot
+        if meta.index < log.commit_index or (meta.index == log.commit_index and not rebuilds):
             return False
-        if log.term_at(meta.index) == meta.term:
+        if rebuilds:
+            replaced_by_snapshot(state)
+        elif log.term_at(meta.index) == meta.term:
             log.commit_index = meta.index
             return False
         check(
@@ -156,5 +181,6 @@ class FollowerLog:
         state.log_time = 0
         # The acknowledgement waits for a write behind the log's own reset: that one being durable, so is the reset.
         state.durability.rewrite = True
-        state.following.matched_index = max(state.following.matched_index, meta.index)
+        # Nothing behind it is there any more, whatever the leader was known to agree with.
+        state.following = Following(meta.index)
         return True

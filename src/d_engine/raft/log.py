@@ -46,6 +46,8 @@ class RaftLog:
         "first_index",
         "handed_index",
         "last_index",
+        "quarantine",
+        "quarantine_saved",
         "snapshot",
     )
 
@@ -61,6 +63,10 @@ class RaftLog:
         )
         self._reader = reader
         self.snapshot = snapshot
+        self.quarantine = recovered.quarantine
+        """Set while this log may lack what it once held (`d_engine.raft.isolation`)."""
+        self.quarantine_saved = True
+        """The record is on stable storage."""
         self.first_index = first
         self.last_index = self.handed_index = self.durable_index = last
         self.commit_index = self.applied_index = start

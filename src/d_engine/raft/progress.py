@@ -12,8 +12,8 @@ Three states:
       ^                                |                                  |
       +---- rejected, unreachable -----+      match reaches the log ------+---> replicate
 
-`match_index` only rises: what a peer reports is on its stable storage. A rejection that speaks of an index at or below
-it is old news and is ignored.
+`match_index` only rises (what a peer reports is on its stable storage), unless its disk lost that and it says so. A
+rejection that speaks of an index at or below it is old news and is ignored.
 """
 
 from collections import deque
@@ -41,9 +41,11 @@ class Progress:
         "match_index",
         "next_index",
         "probe_sent",
+        "quarantined",
         "round_acked",
         "sent_at",
         "state",
+        "wanted_index",
     )
 
     def __init__(self, next_index: LogIndex, now: Nanoseconds) -> None:
@@ -55,6 +57,10 @@ class Progress:
         self.round_acked = 0
         self.probe_sent = False
         self.sent_at = now
+        self.quarantined = False
+        """It says that it may have lost what it had acknowledged (`d_engine.raft.isolation`)."""
+        self.wanted_index: LogIndex = 0
+        """It wants a snapshot at or behind this index; 0 if the log will do."""
         self.in_flight_bytes = 0
         self._in_flight: deque[tuple[LogIndex, int]] = deque()
 
@@ -62,6 +68,10 @@ class Progress:
     def in_flight_messages(self) -> int:
         """Appends that were sent and not acknowledged."""
         return len(self._in_flight)
+
+    def forget(self) -> None:
+        """It has lost what it had acknowledged."""
+        self.match_index = 0
 
     def probe(self, next_index: LogIndex) -> None:
         """Find out where the logs agree, beginning before `next_index`."""

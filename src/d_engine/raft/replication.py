@@ -16,6 +16,10 @@ nothing was lost) or is a rejection that leads back to probing.
 `(hint_index, hint_term)` that might agree. The leader looks for its own last index, up to there, whose term is not
 above `hint_term`: each round leaves at least one term of one log behind.
 
+*Quarantine.* Of a peer that says that it may have lost something nothing is known any more: it is asked anew, from the
+end of this log on. If it rejects what it had acknowledged, it has lost it. One whose state is wrong is sent nothing but
+a snapshot that is new enough.
+
 *News.* Followers learn the commit index with appends and heartbeats; when it moves and nothing else goes out, a
 heartbeat of round 0 takes it along. It is never more than what this node has applied and, but for appends, never more
 than what the follower is known to have.
@@ -62,6 +66,9 @@ class Replication:
             leading.progress[peer] = Progress(self._state.log.last_index, now)
         else:
             leading.progress[peer].disconnected()
+            # If it comes back in quarantine, that is news.
+            leading.progress[peer].quarantined = False
+            leading.progress[peer].wanted_index = 0
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
@@ -69,6 +76,8 @@ class Replication:
         """The peer's log agrees up to somewhere, or does not agree where we thought."""
         log = self._state.log
         if response.rejected_index:
+            if progress.quarantined and response.rejected_index <= progress.match_index:
+                progress.forget()
             if not progress.is_stale_rejection(response.rejected_index):
                 last = log.last_not_above(response.hint_term, response.hint_index)
                 progress.probe(last + 1)
@@ -84,12 +93,26 @@ class Replication:
     def on_echo(self, peer: NodeId, progress: Progress, echo: HeartbeatResponse, now: Nanoseconds) -> None:
         """The peer lives. If it is behind and nothing moves, something may have been lost."""
         progress.round_acked = max(progress.round_acked, echo.round)
+        self._note_quarantine(progress, echo)
         settings, silent = self._state.settings, now - progress.sent_at
         if progress.state is ProgressState.SNAPSHOT:
             if silent >= settings.election_max_ns:
                 progress.probe_sent = False
         elif silent >= settings.heartbeat_ns and (progress.probe_sent or progress.in_flight_messages):
             self._ask(peer, progress, now)
+
+    def _note_quarantine(self, progress: Progress, echo: HeartbeatResponse) -> None:
+        leading = self._state.leading
+        if echo.wanted_index and not progress.wanted_index:
+            progress.forget()
+            progress.snapshot()
+        elif echo.quarantined and not progress.quarantined:
+            # Nothing is known of it any more. It must hear how far this log goes before it can be whole again.
+            progress.forget()
+            progress.probe(self._state.log.last_index)
+        progress.quarantined, progress.wanted_index = echo.quarantined, echo.wanted_index
+        if leading is not None and echo.wanted_index > leading.wanted_index:
+            leading.wanted_index = echo.wanted_index
 
     def _ask(self, peer: NodeId, progress: Progress, now: Nanoseconds) -> None:
         prev_index = progress.next_index - 1
@@ -197,6 +220,9 @@ class Replication:
     def _send_snapshot(self, peer: NodeId, progress: Progress, now: Nanoseconds) -> None:
         """What the peer needs is gone from the log: offer the snapshot that stands for it."""
         snapshot = self._state.log.snapshot
+        if progress.wanted_index > (0 if snapshot is None else snapshot.index):
+            # One is being made (`Isolation.snapshot_wanted`).
+            return
         if snapshot is None:
             check(
                 False, f"the log begins at {self._state.log.first_index} and no snapshot stands for the rest"

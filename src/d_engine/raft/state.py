@@ -60,6 +60,8 @@ class Leading:
     batch_joined: int = 0
     """The newest batch of this node's own reads that takes part in a round."""
     transfer: TransferAttempt | None = None
+    wanted_index: LogIndex = 0
+    """Peers whose state is wrong have asked for snapshots, up to this index."""
     transferred: bool = False
     """A transfer was started in this term: another node may have been elected at once, so no lease holds any more."""
 

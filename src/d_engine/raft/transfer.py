@@ -34,6 +34,8 @@ class Transfer:
             raise MembershipError(f"node {to} leads already")
         if to not in state.configuration.voters or to not in state.electorate.bound:
             raise MembershipError(f"node {to} is no voter of the configuration in force; it cannot lead")
+        if to in leading.progress and leading.progress[to].quarantined:
+            raise MembershipError(f"node {to} is in quarantine, its data is being repaired; it cannot lead")
         if leading.transfer is not None and leading.transfer.to != to:
             raise ChangePendingError(f"leadership is being given to node {leading.transfer.to}")
         if leading.transfer is None:
@@ -60,7 +62,8 @@ class Transfer:
         best, furthest = NOBODY, -1
         for peer, progress in leading.progress.items():
             alive = now - progress.contact < state.settings.election_min_ns
-            able = peer in state.configuration.voters and peer in state.electorate.bound
+            able = peer in state.electorate.bound and not progress.quarantined
+            able = able and peer in state.configuration.voters
             if alive and able and progress.match_index > furthest:
                 best, furthest = peer, progress.match_index
         return best

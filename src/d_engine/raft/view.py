@@ -14,7 +14,8 @@ from d_engine.raft.state import RaftState
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """What a leader knows of a peer. `lag` is in entries; `state` one of "probe", "replicate", "snapshot"."""
+    """What a leader knows of a peer. `lag` is in entries; `state` one of "probe", "replicate", "snapshot".
+    `quarantined`: it has said that it may have lost data (`d_engine.raft.isolation`)."""
 
     match_index: LogIndex
     next_index: LogIndex
@@ -22,6 +23,7 @@ class PeerStatus:
     lag: int
     in_flight_bytes: int
     last_contact: Nanoseconds
+    quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ class RaftView:
                 lag=log.last_index - known.match_index,
                 in_flight_bytes=known.in_flight_bytes,
                 last_contact=known.contact,
+                quarantined=known.quarantined,
             )
             for peer, known in progress.items()
         }

@@ -97,7 +97,7 @@ class Agenda:
         """What comes after everything else. True if there is more to do at once."""
         executor, changes = self._executor, self._changer.changes
         snapshots, watches, guard = executor.snapshots, executor.watches, executor.guard
-        guard.conclude()
+        guard.conclude(now)
         more = snapshots.run(now)
         # Behind it, so that what was applied, or installed, in this turn is handed over together.
         more = watches.run(now) or more

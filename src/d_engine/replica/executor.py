@@ -74,6 +74,8 @@ class Executor:
             raft.set_log_time(self._log_clock.read(now))
         while True:
             self._perform(raft.effects(now), now)
+            if raft.isolation.stands_still:
+                return False
             if raft.commit_index <= applier.applied_index:
                 self._departure.stop_if_removed()
                 return False

@@ -11,9 +11,11 @@ from d_engine.raft.effects import LeaderState
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What is wrong with this node's data, in words; empty if nothing is. `alarm` is for people to act on."""
+    """What is wrong with this node's data, in words; empty if nothing is. `alarm` is for people to act on; of a
+    `quarantine` the node gets out by itself, if other members can help."""
 
     alarm: str = ""
+    quarantine: str = ""
 
 
 class ReplicaListener(Protocol):

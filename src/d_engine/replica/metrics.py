@@ -22,6 +22,8 @@ def metrics_of(replica: Replica) -> dict[str, int | float]:
         groups_dropped=replica.router.dropped,
         markers_applied=replica.executor.guard.markers.count,
         marker_agreed_index=replica.executor.guard.markers.agreed_index,
+        quarantined=int(bool(replica.executor.guard.health.quarantine)),
+        quarantines=replica.executor.guard.quarantines,
         digest_alarm=int(bool(replica.executor.guard.health.alarm)),
     )
     machine = replica.applier.state_machine

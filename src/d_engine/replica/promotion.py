@@ -118,6 +118,8 @@ class Promotion:
             return "it is no member yet: start it with --join and let it catch up"
         if not member.incarnation:
             return "it has not connected yet"
+        if peer.quarantined:
+            return "it is in quarantine, its data is being repaired"
         if now - peer.last_contact > ANSWER_HEARTBEATS * self._settings.heartbeat_ns:
             return f"it has not answered for {ANSWER_HEARTBEATS} heartbeats"
         if not self._catch_up.has_caught_up(node_id, now):
@@ -176,6 +178,8 @@ class Promotion:
         found = {self._raft.node_id: True}
         for member in self._raft.configuration.members:
             peer = peers.get(member.id)
-            if peer is not None and member.incarnation and now - peer.last_contact < limit:
+            if peer is None or peer.quarantined:
+                continue
+            if member.incarnation and now - peer.last_contact < limit:
                 found[member.id] = True
         return found

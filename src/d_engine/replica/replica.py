@@ -17,6 +17,7 @@ from d_engine.format.errors import (
     EngineStoppedError,
     NoLeaderError,
     OverloadedError,
+    UnavailableError,
 )
 from d_engine.format.group import check_group, encode_open_session
 from d_engine.format.hello import Hello, Refusal
@@ -46,11 +47,11 @@ from d_engine.replica.executor import Executor
 from d_engine.replica.guard import Guard
 from d_engine.replica.listener import ReplicaListener
 from d_engine.replica.log_clock import LogClock
-from d_engine.replica.markers import Markers
 from d_engine.replica.outcome import GroupDone, ReadDone
 from d_engine.replica.ports import Host, Network
 from d_engine.replica.promotion import Promotion
 from d_engine.replica.reads import ReadQueue, WaitingRead
+from d_engine.replica.recovery import recover_log
 from d_engine.replica.router import Router
 from d_engine.replica.sessions import SessionTable
 from d_engine.replica.settings import ReplicaSettings
@@ -83,9 +84,10 @@ class Replica:
         was changed then."""
         self.settings = settings
         self.error: DEngineError | None = None
+        recovered, recorded = recover_log(storage, files.disk, settings.repair)
         self.raft = Raft(
             _raft_settings(settings),
-            storage.recover(),
+            recovered,
             settings.bootstrap,
             storage.read,
             host.random_bits,
@@ -117,7 +119,17 @@ class Replica:
             Departure(self.raft, settings.incarnation),
             snapshots,
             Watches(settings.watches, state_machine, host.now, self.wake),
-            Guard(Markers(self.raft, network, settings.marker_ns), self.applier, log_clock, listener),
+            Guard(
+                settings,
+                self.raft,
+                network,
+                recorded,
+                self.applier,
+                log_clock,
+                listener,
+                self.reads,
+                snapshots,
+            ),
         )
         self.peers = Peers(settings, self.raft, network, lambda: self.cluster_id)
         self._agenda = Agenda(
@@ -161,6 +173,7 @@ class Replica:
             return
         self.error = error
         self.raft.published_lease = 0
+        self.executor.guard.closed = True
         stopped = (
             error if isinstance(error, EngineStoppedError) else EngineStoppedError("the node stopped", error)
         )
@@ -178,8 +191,7 @@ class Replica:
         """Apply a client's group. `done` gets the outcome, unless this raises: `OverloadedError`, `EngineStoppedError`
         or `MalformedError`, and nothing was done."""
         session, number, count = check_group(group)
-        if self.error is not None:
-            raise stopped(self.error)
+        check_serving(self)
         if self.writes.waiting + count > self.settings.max_pending_writes:
             self.counters.overloaded += count
             raise OverloadedError(
@@ -197,8 +209,7 @@ class Replica:
     def read(self, policy: int, min_revision: int, timeout: Nanoseconds, count: int, done: ReadDone) -> None:
         """Call `done(None)` when `count` reads under this policy may be made on the state machine; if that is so now,
         within this call. Raises `OverloadedError` or `EngineStoppedError`."""
-        if self.error is not None:
-            raise stopped(self.error)
+        check_serving(self)
         now = self._host.now()
         read = WaitingRead(done, count, now + timeout, min_revision)
         fresh = self.applier.state_machine.revision >= min_revision
@@ -226,8 +237,7 @@ class Replica:
     ) -> None:
         """Change the members, all in one step, or the leadership. Carried out here if this node leads, else by the
         leader."""
-        if self.error is not None:
-            raise stopped(self.error)
+        check_serving(self)
         now = self._host.now()
         if self.raft.role is Role.LEADER:
             self.changer.carry_out(changes, force, now, now + timeout, done)
@@ -239,8 +249,7 @@ class Replica:
 
     def snapshot(self, done: SnapshotDone) -> None:
         """Take a snapshot of what is applied here; `done` gets its header when it is on stable storage, or an error."""
-        if self.error is not None:
-            raise stopped(self.error)
+        check_serving(self)
         self.executor.snapshots.taking.ask(done)
         self.wake()
 
@@ -336,6 +345,16 @@ class Replica:
         if full and self.raft.role is Role.LEADER:
             self.changer.hand_over(self._host.now())
         self.wake()
+
+
+def check_serving(replica: Replica) -> None:
+    """Raise `EngineStoppedError` or `UnavailableError` if clients must go elsewhere."""
+    if replica.error is not None:
+        raise stopped(replica.error)
+    if replica.executor.guard.closed:
+        raise UnavailableError(
+            f"node {replica.settings.node_id} is in quarantine: its state is wrong and is being replaced; ask another"
+        )
 
 
 def stopped(error: DEngineError) -> EngineStoppedError:

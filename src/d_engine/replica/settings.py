@@ -73,5 +73,7 @@ class ReplicaSettings:
     max_sessions: int = MAX_SESSIONS
     snapshots: SnapshotSettings = SnapshotSettings()
     watches: WatchSettings = WatchSettings()
+    repair: bool = True
+    """Whether damaged data is repaired from other members. Without, the node refuses to start, or stops."""
     marker_ns: Nanoseconds = 60 * SECOND
     """How much log time lies between two places at which replicas compare their digests."""

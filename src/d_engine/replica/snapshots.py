@@ -62,13 +62,17 @@ class Snapshots:
         self._applier = applier
         self._part_bytes = settings.snapshots.part_bytes
         self._retention = Retention(settings.snapshots)
-        self._wake = wake
+        self.wake = wake
         self._failure: DEngineError | None = None
 
     def recover(self, now: Nanoseconds) -> SnapshotMeta | None:
         """Before the start: restore the newest good snapshot. Raises `CorruptionError` if there is none that the log
         could go on behind."""
         raft, files = self._raft, self.files
+        if raft.isolation.stands_still:
+            # The state is wrong, and so may be what was written of it. It waits for a peer's.
+            files.recover(_nothing_to_restore)
+            return None
         files.recover(self._applier.restore)
         file, base = files.newest, raft.first_index - 1
         if base > (0 if file is None else file.header.index):
@@ -111,6 +115,11 @@ class Snapshots:
         if self._scrubber.run(now):
             # It was good once. Another one is made, of what is known to be good.
             self.taking.ask(lambda header, error: None)
+        if self._raft.isolation.stands_still:
+            return more
+        if self._raft.isolation.snapshot_wanted and self.taking.idle:
+            # A peer's state is wrong, and there is no snapshot that is new enough for it.
+            self.taking.ask(lambda header, error: None)
         goes_on, taken = self.taking.run(now)
         if taken is not None:
             self.taken += 1
@@ -124,7 +133,7 @@ class Snapshots:
 
     def _serve(self, sender: NodeId, request: SnapshotRequest) -> None:
         index, term, offset = request.index, request.snapshot_term, request.offset
-        file = self.files.find(index, term)
+        file = None if self._raft.isolation.stands_still else self.files.find(index, term)
         size, digest, data = 0, b"", b""
         if file is not None and offset < file.header.size:
             size, digest = file.header.size, file.header.digest
@@ -133,13 +142,14 @@ class Snapshots:
             except (CorruptionError, UnknownFormatError):
                 # The digest tells the peer if what it has is of another file.
                 self._scrubber.doubt(file)
-                self._wake()
+                self.wake()
         self._network.send(sender, Channel.DATA, SnapshotChunk(index, term, offset, size, digest, data))
 
     # --- installing --------------------------------------------------------------------------------------------------
 
     def _is_needed(self, meta: SnapshotMeta) -> bool:
-        return self._raft.commit_index < meta.index and self._raft.role is not Role.LEADER
+        commit_index = self._raft.commit_index - self._raft.isolation.stands_still
+        return commit_index < meta.index and self._raft.role is not Role.LEADER
 
     def _install(self, file: SnapshotFile, now: Nanoseconds) -> None:
         meta = file.meta
@@ -149,6 +159,9 @@ class Snapshots:
             return
         self._applier.restore(file)
         self.installed += 1
+        if self._raft.isolation.stands_still:
+            # What this node wrote of its own state may be as wrong as that was.
+            self.files.kept.clear()
         self.taking.restart()
         self._begin_behind(meta, now)
         self._submit(self.files.adopt(file))
@@ -187,7 +200,11 @@ class Snapshots:
     def _removed(self, error: DEngineError | None) -> None:
         if isinstance(error, DiskError):
             self._failure = error
-            self._wake()
+            self.wake()
+
+
+def _nothing_to_restore(file: SnapshotFile) -> None:
+    """The files are only looked at."""
 
 
 def _nobody(index: LogIndex, configuration: Configuration) -> None:

@@ -73,6 +73,11 @@ class Snapshotter:
         """Bytes of the snapshot that is being made; 0 if none is."""
         return 0 if self._writer is None else self._writer.size
 
+    @property
+    def idle(self) -> bool:
+        """None is being made or waited for."""
+        return self._writer is None and not self._waiting and not self._served
+
     def ask(self, done: SnapshotDone) -> None:
         """Take one of now or later. `done` hears when it is on stable storage."""
         self._waiting.append(done)

@@ -105,6 +105,8 @@ class Listener:
 
     def health_changed(self, health: Health) -> None:
         self._node.note(f"is {health}")
+        if health.quarantine:
+            self._node.shared.trace.count("quarantine: entered or changed")
         if health.alarm:
             self._node.shared.trace.count("marker: alarm")
 
