@@ -85,14 +85,8 @@ class Replica:
         self.settings = settings
         self.error: DEngineError | None = None
         recovered, recorded = recover_log(storage, files.disk, settings.repair)
-        self.raft = Raft(
-            _raft_settings(settings),
-            recovered,
-            settings.bootstrap,
-            storage.read,
-            host.random_bits,
-            host.now(),
-        )
+        core, draw = _raft_settings(settings), host.random_bits
+        self.raft = Raft(core, recovered, settings.bootstrap, storage.read, draw, host.now())
         self.counters = Counters()
         self._host = host
         self.storage = storage
