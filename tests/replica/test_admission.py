@@ -12,6 +12,8 @@ from d_engine.format.ids import NodeId
 from d_engine.raft.effects import Role
 from d_engine.replica.admission import Refusals, _refusal, admit
 from d_engine.replica.settings import MILLISECOND, SECOND
+from d_engine.storage.identity import write_identity
+from d_engine.storage.memory import MemoryDisk
 from tests.replica.room import Room, Seat, change
 
 CLUSTER = 77
@@ -193,3 +195,70 @@ def test_a_member_by_its_own_log_at_its_start_stops_when_all_refuse_it() -> None
     room.until(lambda: newcomer.error is not None)
 
     assert isinstance(newcomer.error, NotMemberError)
+
+
+def test_a_member_with_an_old_list_and_its_successors_elect_after_a_restart_of_all() -> None:
+    """Nobody has applied anything yet; each knows from its log to which cluster it belongs."""
+    room = Room(5)
+    leader, stale, gone, behind, other = sorted(room.seats.values(), key=lambda seat: seat is not room.leader)
+    stale.stop()
+    gone.wipe()
+    assert room.carry_out(change("remove", gone.id)) is None
+    back = room.join(gone.id)
+    room.until(lambda: room.leader.alive.configuration.voters == (1, 2, 3, 4, 5))
+    room.until(lambda: behind.alive.raft.commit_index == back.alive.raft.commit_index > 4)
+    room.cut(behind.id)
+    room.write()
+    last = leader.alive.raft.last_index
+    room.until(lambda: back.alive.raft.commit_index == last)
+    for seat in (leader, behind, other, back):
+        seat.stop()
+    room.mend(behind.id)
+    for seat in (stale, behind, back):
+        seat.start()
+    room.until(lambda: room.leads() is back)
+
+    room.until(lambda: stale.alive.raft.commit_index > last)
+
+
+def test_a_wiped_founder_stops_at_the_first_word_about_its_number() -> None:
+    """It would found a second cluster with others that know nothing."""
+    room = Room(5)
+    wiped = room.follower
+    others = [seat for seat in room.seats.values() if seat is not wiped]
+    wiped.stop()
+    for seat in others[1:]:
+        room.cut(wiped.id, seat.id)
+    wiped.wipe()
+    wiped.start()
+    room.until(lambda: wiped.error is not None)
+
+    assert isinstance(wiped.error, IncarnationMismatchError)
+
+
+def test_who_was_started_to_join_does_not_help_to_found_a_cluster() -> None:
+    room = Room(3)
+    leader, founder = room.leader, room.follower
+    helper = next(seat for seat in room.seats.values() if seat not in (leader, founder))
+    for seat in (leader, founder, helper):
+        seat.stop()
+    founder.wipe()
+    room.newcomer(helper.id)
+    founder.start()
+    room.run(10 * SECOND)
+
+    assert founder.alive.raft.term == 0
+    assert room.leads() is None
+
+
+def test_a_founder_that_never_heard_of_the_birth_is_found_by_leaders_that_it_does_not_know() -> None:
+    room = Room(3)
+    unborn = room.follower
+    unborn.stop()
+    unborn.disk = MemoryDisk(unborn.call_soon)
+    member = next(m for m in room.leader.alive.configuration.members if m.id == unborn.id)
+    write_identity(unborn.disk, unborn.id, member.incarnation)
+    leader = grow_away_from(room, unborn)
+    last = leader.alive.raft.last_index
+    unborn.start()
+    room.until(lambda: unborn.alive.raft.commit_index >= last)

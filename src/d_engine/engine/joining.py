@@ -1,12 +1,13 @@
 """How a node that no cluster knows gets into one: it asks any member, which passes the request on to the leader.
 
 The node is added as a learner: it receives the log and decides nothing. It asks again until it finds itself among the
-members, because an answer can be lost; asking twice changes nothing. After a restart it finds itself there at once.
+committed members, because an answer can be lost and an addition rolled back; asking twice changes nothing. It does not
+ask any longer than that, or it would undo its removal. After a restart it finds itself there at once.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from d_engine.client.remote import connect
 from d_engine.format.errors import (
@@ -23,12 +24,17 @@ _log = logging.getLogger(__name__)
 
 
 async def join(
-    endpoints: Sequence[str], node_id: NodeId, address: str, incarnation: Incarnation, read_only: bool
+    endpoints: Sequence[str],
+    node_id: NodeId,
+    address: str,
+    incarnation: Incarnation,
+    read_only: bool,
+    is_member: Callable[[], bool],
 ) -> None:
-    """Returns when the cluster has this node as a member. Raises `MembershipError` or `IdentityError` when it never
-    will."""
+    """Returns when the cluster has this node as a member, as the leader answers or the node itself knows. Raises
+    `MembershipError` or `IdentityError` when it never will."""
     complaint = ""
-    while True:
+    while not is_member():
         try:
             async with connect(",".join(endpoints)) as client:
                 await client.add_learner(node_id, address, read_only=read_only, incarnation=incarnation)

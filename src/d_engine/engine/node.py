@@ -233,8 +233,17 @@ class Node:
         it was removed and must not come back by itself."""
         cluster, core = self.config.cluster, self.core
         if cluster.join and not core.replica.raft.configuration.members:
+
+            def is_member() -> bool:
+                return core.replica.raft.committed_configuration.member(self.node_id) is not None
+
             await join(
-                cluster.join, self.node_id, self.config.own_address, core.incarnation, cluster.read_only
+                cluster.join,
+                self.node_id,
+                self.config.own_address,
+                core.incarnation,
+                cluster.read_only,
+                is_member,
             )
 
 

@@ -152,6 +152,8 @@ class Election:
             and request.term >= state.term
             and state.log.is_up_to_date(request.last_index, request.last_term)
         )
+        if not request.last_index and not state.configuration.members:
+            granted = False  # who was started to join helps nobody to found another cluster
         if request.pre:
             granted = granted and request.term > state.term
             term = request.term if granted else state.term

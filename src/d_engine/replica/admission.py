@@ -39,7 +39,8 @@ def admit(
     until that is `committed`: it may be the leader.
 
     A node that is not `led` by anybody may have missed changes, and whoever it does not know may be the leader that
-    would tell it of them. So it lets in whoever belongs to its cluster (and has therefore been let in by others)."""
+    would tell it of them. So it lets in whoever belongs to its cluster (and has therefore been let in by others) or,
+    before it knows of its cluster's birth, to any: those have checked its incarnation."""
     if cluster_id and hello.cluster_id and hello.cluster_id != cluster_id:
         return _refusal(
             ClusterIdMismatchError,
@@ -51,7 +52,7 @@ def admit(
     if hello.node_id == own_id:
         return _refusal(IdentityError, f"node id {own_id} is taken: two nodes were started with it")
     if not configuration.members or (
-        not led and hello.cluster_id and hello.cluster_id == configuration.cluster_id
+        not led and hello.cluster_id and configuration.cluster_id in (0, hello.cluster_id)
     ):
         return None
     member = configuration.member(hello.node_id) or committed.member(hello.node_id)
@@ -166,6 +167,13 @@ class Peers:
         voters = configuration.all_voters if own in configuration.voters else configuration.voters
         others = tuple(node for node in voters if node != own)
         error = self._refusals.refused(peer, refusal, others)
+        if (
+            refusal.code == IncarnationMismatchError.code
+            and configuration.members
+            and not configuration.cluster_id
+        ):
+            # A founder whose number is another's already: a wiped disk, which must not found a second cluster.
+            return IncarnationMismatchError(f"{refusal.text} (said by node {peer})")
         if raft.is_led(now) or not (self._was_member or self._is_named(raft.committed_configuration)):
             return None
         return error

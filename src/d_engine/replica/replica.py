@@ -149,8 +149,11 @@ class Replica:
 
     @property
     def cluster_id(self) -> ClusterId:
-        """0 until this node has applied the entry with which its cluster was born."""
+        """0 until this node knows that the entry with which its cluster was born is decided: it has applied it, or its
+        log has a change of members, which nobody makes before that. So a node that restarts knows at once."""
         configuration = self.executor.configuration
+        if configuration is None and self.raft.configuration_index > 1:
+            configuration = self.raft.configuration
         return 0 if configuration is None else configuration.cluster_id
 
     # --- life cycle ---

@@ -16,7 +16,7 @@ from d_engine.format.errors import (
     NotMemberError,
     UnknownFormatError,
 )
-from d_engine.format.ids import NodeId
+from d_engine.format.ids import Incarnation, NodeId
 from d_engine.testing.sim.node import SimNode
 
 
@@ -30,8 +30,10 @@ class Atlas:
         """Nodes whose disk has said no: they may stop."""
         self.lost: dict[NodeId, bool] = {}
         """Nodes that cannot come back with what their disk holds."""
-        self.removed: dict[NodeId, bool] = {}
-        """Nodes whose removal was asked for."""
+        self.joining: dict[NodeId, tuple[int, Incarnation]] = {}
+        """Nodes that were started to join, in this life and with this data directory."""
+        self.moving: dict[NodeId, bool] = {}
+        """Nodes whose new address is not everybody's yet."""
         self.dies_by_power: dict[NodeId, bool] = {}
         """Whether a death in a disk operation takes the whole machine."""
         self._down: dict[NodeId, int] = {}
@@ -40,7 +42,7 @@ class Atlas:
     def may_damage(self, node: NodeId) -> bool:
         """Whether this node's disk may lose what it has acknowledged."""
         others = sum(1 for other in self.damaged if other != node)
-        return (others + 1) * 2 < len(self._nodes) and self._is_grown_up()
+        return (others + 1) * 2 < len(self._nodes) and self._is_grown_up() and self.is_spare(node)
 
     def _is_grown_up(self) -> bool:
         """All members are bound to their disks, and know it: until then not all of them count, and none can be spared.
@@ -58,10 +60,30 @@ class Atlas:
     def _has_begun(self, node: NodeId) -> bool:
         return node in self.damaged or self._nodes[node].record.oracle.durable.last_index > 0
 
+    def is_spare(self, node: NodeId) -> bool:
+        """Without it, the voters whose disks are whole are still a majority, whatever change is under way."""
+        known = [each.process.replica.raft for each in self._nodes.values() if each.process is not None]
+        harmed = {node: True, **self.damaged, **self.lost}
+        return all(
+            len([voter for voter in half if voter not in harmed]) * 2 > len(half)
+            for raft in known
+            for configuration in (raft.configuration, raft.committed_configuration)
+            for half in (configuration.voters, configuration.outgoing)
+            if half
+        )
+
     def begin_anew(self, node: NodeId) -> None:
         """The machine has an empty disk and is nobody's member."""
-        for what in (self.damaged, self.troubled, self.lost, self.removed):
+        for what in (self.damaged, self.troubled, self.lost):
             what.pop(node, None)
+
+    def _is_gone(self, node: NodeId) -> bool:
+        """It is no member by the newest committed configuration, and not because it is only about to become one."""
+        safety = self._nodes[node].shared.safety
+        if safety.members is None or safety.members.member(node) is not None:
+            return False
+        joining = self.joining.get(node)
+        return joining is None or (node, joining[1]) in safety.were_members
 
     def hold_down(self, node: NodeId) -> None:
         """It must not start until `let_up` was called as often."""
@@ -86,9 +108,16 @@ class Atlas:
             return "node found its damage"
         if isinstance(error, DiskError | DiskFullError) and node in self.troubled:
             return "node stopped for its disk"
-        if isinstance(error, NotMemberError) and node in self.removed:
-            self.lost[node] = True
-            return "node learned that it was removed"
+        if isinstance(error, NotMemberError | IncarnationMismatchError):
+            if self._is_gone(node):
+                self.lost[node] = True
+                return "node learned that it is no member"
+            if any(removed == node for removed, _ in self._nodes[node].shared.safety.removed):
+                # Whoever asked for it to be added did so once more. It is about to learn that, and stops all the same.
+                self.lost[node] = True
+                return "node learned that it was removed, and was added again"
+            if self._nodes[node].shared.safety.may_be_removed(node):
+                return "node learned that its removal is under way"
         if isinstance(error, IncarnationMismatchError) and node in self.damaged:
             self.lost[node] = True
             return "node learned that its disk was wiped"

@@ -30,7 +30,10 @@ class Endpoint(Protocol):
     @property
     def alive(self) -> bool: ...
 
-    def wants(self, peer: NodeId) -> bool: ...
+    @property
+    def address(self) -> str: ...
+
+    def wants(self, peer: NodeId, address: str) -> bool: ...
 
     def hello(self) -> Hello: ...
 
@@ -165,7 +168,9 @@ class Fabric:
         pair = self._pairs[a, b]
         pair.dialling = False
         one, other = self._nodes[a], self._nodes[b]
-        if pair.up or not one.alive or not other.alive or not (one.wants(b) or other.wants(a)):
+        if pair.up or not one.alive or not other.alive:
+            return
+        if not (one.wants(b, other.address) or other.wants(a, one.address)):
             return
         if self.wires.link(a, b).blocked or self.wires.link(b, a).blocked or not one.awake or not other.awake:
             self.dial(a, b)

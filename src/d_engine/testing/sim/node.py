@@ -183,7 +183,7 @@ class SimNode:
     def _turn(self, function: Callable[[], None]) -> None:
         function()
         process = self.process
-        if process is None or process.replica.error is not None:
+        if process is None:
             return
         raft = process.replica.raft
         self.shared.safety.observe(

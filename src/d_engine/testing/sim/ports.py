@@ -132,10 +132,15 @@ class NodeEndpoint:
         """And does not stand still."""
         return self._node.process is not None and not self._node.standing
 
-    def wants(self, peer: NodeId) -> bool:
-        """The replica asked for a connection."""
+    @property
+    def address(self) -> str:
+        """Where the machine is."""
+        return self._node.settings.address
+
+    def wants(self, peer: NodeId, address: str) -> bool:
+        """The replica asked for a connection, and looks for it at that address."""
         process = self._node.process
-        return process is not None and peer in process.network.peers
+        return process is not None and process.network.peers.get(peer) == address
 
     def hello(self) -> Hello:
         """How the node introduces itself."""

@@ -45,8 +45,11 @@ MEMBERS = (
     "remove_member",
     "remove_leader",
     "many_changes",
-    "many_changes",
+    "disjoint_replacement",
+    "unaware_of_promotion",
     "two_changes",
+    "replace_silent",
+    "move",
 )
 CLIENTS = ("client_cut", "client_crash", "client_lossy", "burst")
 
@@ -233,8 +236,21 @@ PROFILES: dict[str, Profile] = {
     ),
     "replaced": Profile(
         "machines that come back with an empty disk",
-        ("wiped_disk", "kill_one", "power_one", "isolate_one", "isolate_leader", "transfer"),
+        (
+            "wiped_disk",
+            "remove_lost",
+            "remove_lost",
+            "add_member",
+            "move",
+            "kill_one",
+            "power_one",
+            "isolate_one",
+            "isolate_leader",
+            "cut_one_way",
+            "transfer",
+        ),
         sizes=(3, 5),
+        members=True,
     ),
     "calm": Profile("nearly nothing happens", ("reset_connection",)),
 }

@@ -58,6 +58,7 @@ class Features:
     election_max: Nanoseconds = 1000 * MILLISECOND
     snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
     marker: Nanoseconds = 60 * SECOND
+    auto_promote: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def draw_script(
         seed=seed,
         profile=profile,
         nodes=size,
-        spares=rng.choice((0, 1, 2, 3)) if known.members else 0,
+        spares=rng.choice((0, 1, 2, 3, 3, 3)) if known.members else 0,
         steps=steps,
         embedded=rng.choice((1, 2, 3)),
         remote=rng.choice((0, 1, 2, 3)),
@@ -143,6 +144,7 @@ def _features(rng: Random, profile: Profile) -> Features:
         max_pending=rng.choice((10_000, 10_000, profile.max_pending)),
         snapshots=_snapshots(rng) if profile.snapshots else SnapshotSettings(),
         marker=rng.choice((SECOND, 3 * SECOND, 10 * SECOND)),
+        auto_promote=not profile.members or rng.random() < 0.5,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from random import Random
 
 from d_engine.format.configuration import Configuration, Member
-from d_engine.format.errors import DEngineError, DiskError
+from d_engine.format.errors import DEngineError, DiskError, MembershipError
 from d_engine.format.ids import NodeId
 from d_engine.format.messages import MemberChange
 from d_engine.format.state_machine import StateMachine
@@ -102,6 +102,7 @@ class World:
             max_sessions=features.max_sessions,
             snapshots=features.snapshots,
             marker_ns=features.marker,
+            auto_promote=features.auto_promote,
         )
         for node in self.ids:
             own = replace(settings, node_id=node, address=f"node{node}:1")
@@ -159,22 +160,39 @@ class World:
         self.atlas.begin_anew(node)
         self._start_later(node)
 
+    def _begin_if_idle(self, node: NodeId) -> None:
+        if node in self.atlas.lost:
+            self.begin_anew(node)
+
     def _ask_to_join(self, node: NodeId, life: int) -> None:
         """What a node that was started to join does: it asks some member, again and again, until it is one."""
         machine = self.nodes[node]
         process = machine.process
-        if (
-            process is None
-            or machine.life != life
-            or process.replica.raft.configuration.member(node) is not None
-        ):
+        joining = self.atlas.joining.get(node)
+        if process is None or joining is None or joining[0] != life:
+            return
+        if process.replica.raft.committed_configuration.member(node) is not None:
+            del self.atlas.joining[node]
             return
         asked = [other for other in self.nodes.values() if other.alive and other.id != node]
         if asked:
             member = Member(node, machine.settings.address, process.replica.settings.incarnation)
             change = MemberChange("add_learner", member)
             other = self._rng.choice(asked)
-            other.enter(other.life, other.ask_change, (change,), False, self.counting("members: join"))
+            count = self.counting("members: join")
+
+            def ended(error: DEngineError | None) -> None:
+                count(error)
+                if self.atlas.joining.get(node) != joining:
+                    return
+                if error is None:
+                    del self.atlas.joining[node]
+                elif isinstance(error, MembershipError) and error.code == MembershipError.code:
+                    # Another data directory has its number: it ends, as `d_engine.engine.joining` does.
+                    self.atlas.lost[node] = True
+                    machine.kill()
+
+            other.enter(other.life, other.ask_change, (change,), False, ended)
         self.events.after(JOIN_PAUSE, self._ask_to_join, node, life)
 
     def pairs(self) -> list[tuple[NodeId, NodeId]]:
@@ -204,7 +222,10 @@ class World:
         self.trace.count("node started")
         self.fleet.node_started(node)
         machine = self.nodes[node]
-        if machine.settings.bootstrap is None:
+        process = machine.process
+        self.atlas.joining.pop(node, None)
+        if process is not None and not process.replica.raft.configuration.members:
+            self.atlas.joining[node] = (machine.life, process.replica.settings.incarnation)
             self._ask_to_join(node, machine.life)
 
     def ended(self, node: NodeId, error: DEngineError | None) -> None:
@@ -241,8 +262,11 @@ class World:
 
     def begin(self) -> None:
         """Everything starts, faults are planned."""
-        for node in self.ids:
+        for node in self.ids[: self.script.nodes]:
             self.events.after(self._rng.randrange(20 * MILLISECOND), self.start, node)
+        for node in self.ids[self.script.nodes :]:
+            if self._rng.random() < 0.7:
+                self.events.after(self._rng.randrange(2 * SECOND), self._begin_if_idle, node)
         self.fleet.begin()
         for number, planned in enumerate(self.script.faults):
             self.events.at(planned.at, self._inject, number, planned)
