@@ -80,10 +80,10 @@ class Atlas:
     def _is_gone(self, node: NodeId) -> bool:
         """It is no member by the newest committed configuration, and not because it is only about to become one."""
         safety = self._nodes[node].shared.safety
-        if safety.members is None or safety.members.member(node) is not None:
+        if safety.roster.newest is None or safety.roster.newest.member(node) is not None:
             return False
         joining = self.joining.get(node)
-        return joining is None or (node, joining[1]) in safety.were_members
+        return joining is None or (node, joining[1]) in safety.roster.were_members
 
     def hold_down(self, node: NodeId) -> None:
         """It must not start until `let_up` was called as often."""
@@ -112,11 +112,11 @@ class Atlas:
             if self._is_gone(node):
                 self.lost[node] = True
                 return "node learned that it is no member"
-            if any(removed == node for removed, _ in self._nodes[node].shared.safety.removed):
+            if any(removed == node for removed, _ in self._nodes[node].shared.safety.roster.removed):
                 # Whoever asked for it to be added did so once more. It is about to learn that, and stops all the same.
                 self.lost[node] = True
                 return "node learned that it was removed, and was added again"
-            if self._nodes[node].shared.safety.may_be_removed(node):
+            if self._nodes[node].shared.safety.roster.may_be_removed(node):
                 return "node learned that its removal is under way"
         if isinstance(error, IncarnationMismatchError) and node in self.damaged:
             self.lost[node] = True

@@ -121,7 +121,7 @@ def _demotion(node: NodeId) -> MemberChange:
 
 def _outside(world: "World", rng: Random) -> NodeId:
     """A machine that is no member, nor can become one by what was asked. Its last process is gone for good."""
-    members = world.shared.safety.may_be_members()
+    members = world.shared.safety.roster.may_be_members()
     outside = [node for node in world.ids if node not in members and node in world.atlas.lost]
     if not outside:
         raise NotNow
@@ -298,7 +298,7 @@ def _replace_silent(world: "World", rng: Random) -> Undo:
 @fault("move", least=SECOND)
 def _move(world: "World", rng: Random) -> Undo:
     """A machine comes back at another address, one at a time. The operator asks until everybody knows."""
-    members = world.shared.safety.members
+    members = world.shared.safety.roster.newest
     # Whoever knows nobody yet could not be found, nor find anybody, at another address; and without it the others must
     # be able to agree on it.
     nodes = [
@@ -319,7 +319,7 @@ def _move(world: "World", rng: Random) -> Undo:
     world.atlas.moving[node] = True
 
     def ask() -> None:
-        members = world.shared.safety.members
+        members = world.shared.safety.roster.newest
         member = None if members is None else members.member(node)
         if member is None or member.address == address:
             del world.atlas.moving[node]

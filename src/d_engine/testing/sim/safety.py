@@ -9,7 +9,7 @@ suspect.
 
 from d_engine.format.configuration import Configuration, decode_configuration
 from d_engine.format.entry import Entry, EntryKind
-from d_engine.format.ids import Incarnation, LogIndex, NodeId, Term
+from d_engine.format.ids import LogIndex, NodeId, Term
 from d_engine.format.messages import (
     AppendRequest,
     AppendResponse,
@@ -22,6 +22,7 @@ from d_engine.format.messages import (
 )
 from d_engine.raft.effects import Role
 from d_engine.testing.sim.durable import DiskOracle, LogState
+from d_engine.testing.sim.roster import Roster
 from d_engine.testing.sim.violations import InvariantBroken
 
 
@@ -66,39 +67,9 @@ class Safety:
         self.committed: list[tuple[Term, int]] = []
         self.damaged = False
         """A disk that had acknowledged was lost: what is durable need not be where it was."""
-        self.members: Configuration | None = None
-        """The newest that is committed, whoever knows it."""
-        self.were_members: dict[tuple[NodeId, Incarnation], bool] = {}
-        self.removed: dict[tuple[NodeId, Incarnation], bool] = {}
-        self._configurations: dict[tuple[LogIndex, Term], Configuration] = {}
+        self.roster = Roster(lambda: [record.configurations for record in self.records.values()])
         self._committed_in: dict[Term, LogIndex] = {}
         self._entries: dict[tuple[LogIndex, Term], tuple[int, Term]] = {}
-
-    def _members_committed(self, configuration: Configuration | None) -> None:
-        if configuration is not None:
-            before, self.members = self.members, configuration
-            for member in () if before is None else before.members:
-                if configuration.member(member.id) is None:
-                    self.removed[member.id, member.incarnation] = True
-            for member in configuration.members:
-                self.were_members[member.id, member.incarnation] = True
-
-    def may_be_removed(self, node: NodeId) -> bool:
-        """By a configuration that some log has behind the newest committed one."""
-        return any(
-            index > len(self.committed) and configuration.member(node) is None
-            for record in self.records.values()
-            for index, configuration in record.configurations
-        )
-
-    def may_be_members(self) -> list[NodeId]:
-        """Members by the newest committed configuration, or by one that some log has behind it."""
-        found = [] if self.members is None else [member.id for member in self.members.members]
-        for record in self.records.values():
-            for index, configuration in record.configurations:
-                if index > len(self.committed):
-                    found += [member.id for member in configuration.members]
-        return found
 
     def add(self, node: NodeId) -> NodeRecord:
         """One more node."""
@@ -226,7 +197,7 @@ class Safety:
                 )
             if entry.kind is EntryKind.CONFIGURATION:
                 configuration = decode_configuration(entry.payload)
-                self._configurations[index, term] = configuration
+                self.roster.appended(index, term, configuration)
                 self._configured(record, index, configuration)
         if log.last_index < record.commit_index:
             raise InvariantBroken(
@@ -286,7 +257,7 @@ class Safety:
                     "I4", f"node {record.node} commits {index} with {log}; others {len(committed)}"
                 )
             committed.append((term, checksum))
-            self._members_committed(self._configurations.get((index, term)))
+            self.roster.committed(index, term)
             self._committed_in[record.term] = index
         if commit > log.base:
             own = (log.term_at(commit), log.checksum_at(commit))

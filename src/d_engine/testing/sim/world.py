@@ -10,9 +10,8 @@ from dataclasses import replace
 from random import Random
 
 from d_engine.format.configuration import Configuration, Member
-from d_engine.format.errors import DEngineError, DiskError, MembershipError
+from d_engine.format.errors import DEngineError, DiskError
 from d_engine.format.ids import NodeId
-from d_engine.format.messages import MemberChange
 from d_engine.format.state_machine import StateMachine
 from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import Role
@@ -26,6 +25,7 @@ from d_engine.testing.sim.disk import DiskTiming, SimDisk
 from d_engine.testing.sim.events import MILLISECOND, SECOND, EventQueue
 from d_engine.testing.sim.faults import FAULTS, LEAST_DURATIONS, NotNow, Undo
 from d_engine.testing.sim.fleet import Fleet
+from d_engine.testing.sim.joining import begin_to_join
 from d_engine.testing.sim.links import Quality
 from d_engine.testing.sim.network import Fabric
 from d_engine.testing.sim.node import SimNode, Surroundings
@@ -40,9 +40,6 @@ from d_engine.testing.sim.watched import Ledger
 from d_engine.testing.sim.wires import NetworkSettings
 
 __all__ = ["World", "machine_faults", "membership_faults", "old_leader_faults", "snapshot_faults"]
-
-
-JOIN_PAUSE = 250 * MILLISECOND
 
 
 class World:
@@ -153,47 +150,18 @@ class World:
         return max(known, key=lambda raft: raft.commit_index).committed_configuration
 
     def begin_anew(self, node: NodeId) -> None:
-        """The machine gets an empty disk and is started to join."""
+        """The machine, if it cannot come back as what it was, gets an empty disk and is started to join."""
+        if node not in self.atlas.lost:
+            return
         machine = self.nodes[node]
         machine.wipe()
         machine.settings = replace(machine.settings, bootstrap=None)
         self.atlas.begin_anew(node)
         self._start_later(node)
 
-    def _begin_if_idle(self, node: NodeId) -> None:
-        if node in self.atlas.lost:
-            self.begin_anew(node)
-
-    def _ask_to_join(self, node: NodeId, life: int) -> None:
-        """What a node that was started to join does: it asks some member, again and again, until it is one."""
-        machine = self.nodes[node]
-        process = machine.process
-        joining = self.atlas.joining.get(node)
-        if process is None or joining is None or joining[0] != life:
-            return
-        if process.replica.raft.committed_configuration.member(node) is not None:
-            del self.atlas.joining[node]
-            return
-        asked = [other for other in self.nodes.values() if other.alive and other.id != node]
-        if asked:
-            member = Member(node, machine.settings.address, process.replica.settings.incarnation)
-            change = MemberChange("add_learner", member)
-            other = self._rng.choice(asked)
-            count = self.counting("members: join")
-
-            def ended(error: DEngineError | None) -> None:
-                count(error)
-                if self.atlas.joining.get(node) != joining:
-                    return
-                if error is None:
-                    del self.atlas.joining[node]
-                elif isinstance(error, MembershipError) and error.code == MembershipError.code:
-                    # Another data directory has its number: it ends, as `d_engine.engine.joining` does.
-                    self.atlas.lost[node] = True
-                    machine.kill()
-
-            other.enter(other.life, other.ask_change, (change,), False, ended)
-        self.events.after(JOIN_PAUSE, self._ask_to_join, node, life)
+    def choose(self, nodes: list[SimNode]) -> SimNode:
+        """One of them, by chance."""
+        return self._rng.choice(nodes)
 
     def pairs(self) -> list[tuple[NodeId, NodeId]]:
         """Any two nodes. Raises `NotNow`."""
@@ -221,12 +189,7 @@ class World:
         """See `NodeWatcher`."""
         self.trace.count("node started")
         self.fleet.node_started(node)
-        machine = self.nodes[node]
-        process = machine.process
-        self.atlas.joining.pop(node, None)
-        if process is not None and not process.replica.raft.configuration.members:
-            self.atlas.joining[node] = (machine.life, process.replica.settings.incarnation)
-            self._ask_to_join(node, machine.life)
+        begin_to_join(self, node)
 
     def ended(self, node: NodeId, error: DEngineError | None) -> None:
         """See `NodeWatcher`."""
@@ -266,7 +229,7 @@ class World:
             self.events.after(self._rng.randrange(20 * MILLISECOND), self.start, node)
         for node in self.ids[self.script.nodes :]:
             if self._rng.random() < 0.7:
-                self.events.after(self._rng.randrange(2 * SECOND), self._begin_if_idle, node)
+                self.events.after(self._rng.randrange(2 * SECOND), self.begin_anew, node)
         self.fleet.begin()
         for number, planned in enumerate(self.script.faults):
             self.events.at(planned.at, self._inject, number, planned)
