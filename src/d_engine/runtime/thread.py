@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
-from d_engine.format.errors import DEngineError, EngineStoppedError, check
+from d_engine.format.errors import DEngineError, EngineStoppedError, InvariantViolation, check
 from d_engine.runtime.fork import ForkGuard
 
 _log = logging.getLogger(__name__)
@@ -146,7 +146,10 @@ class EngineThread:
         """End the engine because of this. The first cause stays."""
         if self.failure is None:
             self.failure = error
-            _log.error("the engine stops: %s", error, exc_info=error)
+            # What is wrong with the disk or with this node's place in the cluster is said in the text. Where in the
+            # code it was noticed only helps with what should not happen.
+            told = isinstance(error, DEngineError) and not isinstance(error, InvariantViolation)
+            _log.error("the engine stops: %s", error, exc_info=None if told else error)
         self._cancel()
 
     def _run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
