@@ -45,20 +45,9 @@ class Atlas:
         return (others + 1) * 2 < len(self._nodes) and self._is_grown_up() and self.is_spare(node)
 
     def _is_grown_up(self) -> bool:
-        """All members are bound to their disks, and know it: until then not all of them count, and none can be spared.
-        (A member whose log is still empty takes an empty disk for one that is as young as its own.)"""
-        known = [node.process.replica.raft for node in self._nodes.values() if node.process is not None]
-        return any(
-            raft.committed_configuration.cluster_id
-            and all(
-                member.incarnation and self._has_begun(member.id)
-                for member in raft.committed_configuration.members
-            )
-            for raft in known
-        )
-
-    def _has_begun(self, node: NodeId) -> bool:
-        return node in self.damaged or self._nodes[node].record.oracle.durable.last_index > 0
+        """Every member's disk says which disk each member has. Until then a member with an empty disk is not told from
+        one that begins, and two such may found another cluster: none can be spared."""
+        return all(node.record.knows_all_disks for node in self._nodes.values() if node.id not in self.lost)
 
     def is_spare(self, node: NodeId) -> bool:
         """Without it, the voters whose disks are whole are still a majority, whatever change is under way."""

@@ -193,6 +193,11 @@ class DiskOracle:
         if self._pending.pop(name, None) is not None:
             self._order = [(file, record) for file, record in self._order if file != name]
 
+    @property
+    def has_unsynced(self) -> bool:
+        """Records were written that are not on the platter yet."""
+        return bool(self._order)
+
     # --- what happens to the node ---
 
     def power_lost(self) -> None:

@@ -35,6 +35,8 @@ def demand_recovery(world: World) -> None:
         raise InvariantBroken(
             "I12", f"nobody leads {patience / SECOND:g} s after all faults were over: {_describe(world)}"
         )
+    if not _run_until(world, lambda: _is_ready(world), CATCH_UP_TIME, started):
+        raise InvariantBroken("I12", f"the leader commits nothing: {_describe(world)}")
     timeout = world.script.workload.timeout_ms * MILLISECOND + 2 * SECOND
     if not _run_until(world, lambda: not world.fleet.busy, timeout, started):
         raise InvariantBroken("I12", f"{world.fleet.busy} operations never ended: {_describe(world)}")
@@ -129,17 +131,22 @@ def _present(world: World) -> list[SimNode]:
 
 
 def _followed_leader(world: World) -> int | None:
-    """The leader, if it is ready and everybody who is not lost follows it."""
+    """The leader, if everybody who is not lost follows it."""
     leaders = {0: True}
     for node in _present(world):
         process = node.process
         if process is None:
             return None
-        raft = process.replica.raft
-        leaders[raft.leader] = True
-        if raft.leader == node.id and not raft.ready:
-            return None
+        leaders[process.replica.raft.leader] = True
     return max(leaders) if len(leaders) == 2 else None
+
+
+def _is_ready(world: World) -> bool:
+    """The leader has committed something in its term. With windows of one entry that takes a round trip for each entry
+    that its followers lack."""
+    leader = _followed_leader(world)
+    process = None if leader is None else world.nodes[leader].process
+    return process is not None and process.replica.raft.ready
 
 
 def _are_level(world: World) -> bool:

@@ -342,7 +342,7 @@ def _wiped_disk(world: "World", rng: Random) -> Undo:
     if not world.atlas.may_damage(node):
         raise NotNow
     world.atlas.damaged[node] = True
-    world.shared.safety.damaged = True
+    world.shared.safety.majorities.damaged = True
     world.nodes[node].wipe()
     return nothing
 

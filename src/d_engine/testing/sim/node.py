@@ -127,6 +127,7 @@ class SimNode:
             self.shared.watcher.ended(self.id, error)
             return
         self.process = Process(replica, machine, network)
+        shared.safety.sightings.started(self, self.process)
         self._run(replica.start, ())
         shared.fabric.process_started(self.id)
         self.shared.watcher.started(self.id)
@@ -150,6 +151,7 @@ class SimNode:
 
     def _end(self, how: str, silently: bool) -> None:
         self.note(how)
+        self.shared.safety.sightings.dying(self)
         was_alive = self.process is not None
         self._forget_process()
         if was_alive:
@@ -247,6 +249,7 @@ class SimNode:
     def fail(self, life: int, error: DEngineError) -> None:
         """The process of that life stopped by itself."""
         if life == self.life and self.process is not None:
+            self.shared.safety.sightings.stopped(self, self.process, error)
             self._forget_process()
             self.disk.kill()
             self.shared.fabric.process_died(self.id, silently=False)

@@ -57,6 +57,7 @@ def _read(policy: int, min_revision: int, query: bytes) -> _Ask:
         def ready(error: DEngineError | None) -> None:
             done(process.machine.query(query) if error is None else b"", error)
 
+        node.shared.safety.sightings.read_asked(process)
         process.replica.read(policy, min_revision, timeout, 1, ready)
 
     return ask

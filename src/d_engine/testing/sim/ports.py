@@ -98,6 +98,8 @@ class Listener:
                 shared.trace.count("leader elected")
             shared.safety.elected(node.record, state.term)
         else:
+            if node.record.leads:
+                shared.safety.sightings.deposed(node)
             shared.safety.deposed(node.record)
 
     def members_changed(self, index: LogIndex, configuration: Configuration) -> None:
@@ -157,8 +159,10 @@ class NodeEndpoint:
         node.enter(node.life, self._receive, sender, message)
 
     def _receive(self, sender: NodeId, message: PeerMessage) -> None:
+        process = self._process
+        self._node.shared.safety.sightings.received(self._node, process, message)
         try:
-            self._process.replica.receive(sender, message)
+            process.replica.receive(sender, message)
         except MalformedError as error:
             text = f"node {self._node.id} calls {message} of node {sender} malformed: {error}"
             raise InvariantBroken("I13", text) from error

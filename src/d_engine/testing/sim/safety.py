@@ -22,7 +22,9 @@ from d_engine.format.messages import (
 )
 from d_engine.raft.effects import Role
 from d_engine.testing.sim.durable import DiskOracle, LogState
+from d_engine.testing.sim.majorities import Majorities
 from d_engine.testing.sim.roster import Roster
+from d_engine.testing.sim.sightings import Sightings
 from d_engine.testing.sim.violations import InvariantBroken
 
 
@@ -41,12 +43,17 @@ class NodeRecord:
         self.applied_index: LogIndex = 0
         self.term: Term = 0
         self.leads: Term = 0
+        self.led: Term = 0
+        """The last term that it led."""
+        self.in_force: Configuration | None = None
+        """What the node said last."""
 
     def restarted(self) -> None:
         """A new process; what was only in memory is gone."""
         self.commit_index = self.applied_index = 0
         self.term = 0
         self.leads = 0
+        self.in_force = None
 
     def wiped(self) -> None:
         """Another disk: this is a new node under an old number."""
@@ -57,17 +64,36 @@ class NodeRecord:
         self.spoken_term = 0
         self.votes.clear()
 
+    @property
+    def configuration(self) -> Configuration | None:
+        """The newest in its log."""
+        return self.configurations[-1][1] if self.configurations else None
+
+    @property
+    def knows_all_disks(self) -> bool:
+        """On its disk is a configuration that binds all members."""
+        durable = self.oracle.durable
+        return any(
+            index <= durable.last_index and all(member.incarnation for member in configuration.members)
+            for index, configuration in self.configurations
+        )
+
+    def voted_for(self, other: NodeId, term: Term) -> bool:
+        """Its vote in this term was given to `other`, and is on its disk."""
+        durable = self.oracle.durable
+        return self.votes.get(term) == other or (durable.term == term and durable.vote == other)
+
 
 class Safety:
-    """All nodes' records, and what holds for all of them."""
+    """All nodes' records, and what holds for all of them. The cluster begins with the configuration `first`."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: Configuration, sightings: Sightings) -> None:
+        self.sightings = sightings
         self.records: dict[NodeId, NodeRecord] = {}
         self.leaders: dict[Term, NodeId] = {}
         self.committed: list[tuple[Term, int]] = []
-        self.damaged = False
-        """A disk that had acknowledged was lost: what is durable need not be where it was."""
         self.roster = Roster(lambda: [record.configurations for record in self.records.values()])
+        self.majorities = Majorities(first, self.records)
         self._committed_in: dict[Term, LogIndex] = {}
         self._entries: dict[tuple[LogIndex, Term], tuple[int, Term]] = {}
 
@@ -133,6 +159,7 @@ class Safety:
         self._speak(record, message.term, message)
         if message.granted:
             self._vote(record, message.term, to, message)
+            self.sightings.voted(record.configuration or self.majorities.first, record.node)
 
     def _append_response(self, record: NodeRecord, message: AppendResponse) -> None:
         self._speak(record, message.term, message)
@@ -158,7 +185,9 @@ class Safety:
     def elected(self, record: NodeRecord, term: Term) -> None:
         """The node says that it leads now."""
         self._lead(record, term)
-        record.leads = term
+        if record.leads != term:
+            self.majorities.check_election(record, term)
+        record.leads = record.led = term
         for committed_in, last in self._committed_in.items():
             if committed_in < term:
                 self._check_complete(record, term, last)
@@ -182,6 +211,8 @@ class Safety:
     def handed_over(self, record: NodeRecord, entries: tuple[Entry, ...]) -> None:
         """Storage is given these entries."""
         log, configurations = record.log, record.configurations
+        if entries and entries[0].index <= log.last_index:
+            self._see_replacement(record, entries[0].index)
         while entries and configurations and configurations[-1][0] >= entries[0].index:
             configurations.pop()
         for entry in entries:
@@ -189,8 +220,14 @@ class Safety:
             before = log.term_at(index - 1) if index > 1 else 0
             log.put(index, term, checksum)
             value = (checksum, 0 if before is None else before)
-            known = self._entries.setdefault((index, term), value)
-            if known != value:
+            known = self._entries.get((index, term))
+            if known is None:  # then it is the leader of that term that has made it
+                fresh = True
+                self._entries[index, term] = value
+                self.sightings.entry_made(entry)
+            elif known == value:
+                fresh = False
+            else:
                 raise InvariantBroken(
                     "I2",
                     f"node {record.node} has {entry!r} behind term {before}, {checksum:#x}; known is {known}",
@@ -198,25 +235,28 @@ class Safety:
             if entry.kind is EntryKind.CONFIGURATION:
                 configuration = decode_configuration(entry.payload)
                 self.roster.appended(index, term, configuration)
-                self._configured(record, index, configuration)
+                self._configured(record, index, fresh, configuration)
         if log.last_index < record.commit_index:
             raise InvariantBroken(
                 "I8", f"node {record.node} cuts its log to {log}, committed {record.commit_index}"
             )
 
-    def _configured(self, record: NodeRecord, index: LogIndex, configuration: Configuration) -> None:
-        known = record.configurations
-        self.check_succession(known[-1][1] if known else None, configuration)
-        known.append((index, configuration))
+    def _see_replacement(self, record: NodeRecord, index: LogIndex) -> None:
+        voters = (record.configuration or self.majorities.first).voters
+        term = record.log.term_at(index)
+        having = self.majorities.having(voters, index, term)
+        self.sightings.replaced(record, index, len(having), len(voters))
 
-    def check_succession(self, before: Configuration | None, after: Configuration) -> None:
-        """Two configurations that follow each other in a log: their majorities overlap."""
-        if before is None or not before.voters:
-            return
-        stays = before.voters == after.voters and after.outgoing in (before.outgoing, ())
-        enters = not before.joint and after.outgoing == before.voters
-        if not stays and not enters:
-            raise InvariantBroken("I9", f"{before} is followed by {after}: majorities need not overlap")
+    def _configured(
+        self, record: NodeRecord, index: LogIndex, fresh: bool, configuration: Configuration
+    ) -> None:
+        known = record.configurations
+        if known:
+            self.majorities.check_succession(known[-1][1], configuration)
+            if fresh:
+                self.majorities.check_change(record, index)
+        known.append((index, configuration))
+        self.sightings.configured(configuration)
 
     # --- after every turn -----------------------------------------------------------------------------------
 
@@ -242,6 +282,8 @@ class Safety:
                 f"{record.applied_index} to term {term}, commit {commit}, applied {applied}",
             )
         record.term, record.applied_index = term, applied
+        if voters is not record.in_force:
+            self.majorities.check_in_force(record, voters)
         if commit != record.commit_index:
             self._commit(record, commit, voters if role is Role.LEADER else None)
             record.commit_index = commit
@@ -266,25 +308,8 @@ class Safety:
                     "I4", f"node {record.node} commits {own} at {commit}, others {committed[commit - 1]}"
                 )
         if configuration is not None:
+            self.sightings.committed(log.term_at(record.commit_index + 1) or record.term, record.term)
             for other in self.records.values():
                 if other.leads > record.term:
                     self._check_complete(other, other.leads, commit)
-            if not self.damaged:
-                self._check_majority(record, commit, configuration)
-
-    def _check_majority(self, record: NodeRecord, commit: LogIndex, configuration: Configuration) -> None:
-        term = record.log.term_at(commit)
-        for voters in (configuration.voters, configuration.outgoing):
-            having = [node for node in voters if self._has_durably(node, commit, term)]
-            if voters and len(having) * 2 <= len(voters):
-                raise InvariantBroken(
-                    "I5",
-                    f"node {record.node} commits {commit}@{term}, but of {voters} only {having} have it on disk",
-                )
-
-    def _has_durably(self, node: NodeId, index: LogIndex, term: Term | None) -> bool:
-        record = self.records.get(node)
-        if record is None:
-            return False
-        durable = record.oracle.durable
-        return durable.term_at(index) == term or index <= durable.base
+            self.majorities.check_commit(record, commit, configuration)

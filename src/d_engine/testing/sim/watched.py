@@ -47,7 +47,7 @@ class WatchedStorage:
         if log.snapshot is not None:
             known.insert(0, (log.snapshot.index, log.snapshot.configuration))
         for (_, before), (_, after) in pairwise(known):
-            self._safety.check_succession(before, after)
+            self._safety.majorities.check_succession(before, after)
         return log
 
     def start(
@@ -74,6 +74,8 @@ class WatchedStorage:
 
     def compact(self, index: LogIndex) -> None:
         self._count("snapshot: log cut")
+        sightings = self._safety.sightings
+        sightings.newest_snapshot = max(sightings.newest_snapshot, index)
         self._storage.compact(index)
 
     def reset(self, snapshot: SnapshotMeta) -> None:

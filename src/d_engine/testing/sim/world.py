@@ -34,6 +34,7 @@ from d_engine.testing.sim.ports import NodeEndpoint
 from d_engine.testing.sim.rng import between, split
 from d_engine.testing.sim.safety import Safety
 from d_engine.testing.sim.script import PlannedFault, Script
+from d_engine.testing.sim.sightings import Sightings
 from d_engine.testing.sim.trace import Trace
 from d_engine.testing.sim.violations import InvariantBroken
 from d_engine.testing.sim.watched import Ledger
@@ -69,11 +70,14 @@ class World:
 
     def _build(self, make_machine: Callable[[], StateMachine]) -> None:
         features = self.script.features
+        first = self.ids[: self.script.nodes]
+        members = tuple(Member(node, f"node{node}:1") for node in first)
+        voters = Configuration(0, members, tuple(first), lease_reads=features.lease_reads)
         shared = Surroundings(
             events=self.events,
             trace=self.trace,
             fabric=self.fabric,
-            safety=Safety(),
+            safety=Safety(voters, Sightings(self.trace)),
             ledger=Ledger(),
             make_storage=lambda disk, seed: WalStorage(disk, seed, features.segment_bytes),
             make_machine=make_machine,
@@ -81,9 +85,6 @@ class World:
             turn_delay=features.turn_delay,
         )
         self.shared = shared
-        first = self.ids[: self.script.nodes]
-        members = tuple(Member(node, f"node{node}:1") for node in first)
-        voters = Configuration(0, members, tuple(first), lease_reads=features.lease_reads)
         settings = ReplicaSettings(
             node_id=1,
             incarnation=1,
