@@ -66,10 +66,23 @@ class Executor:
         self.configuration: Configuration | None = None
         """The newest *applied* configuration. The one in force (appended) is the core's."""
 
+    def keep_time(self, now: Nanoseconds) -> None:
+        """Let the log clock run while this node leads, in each term anew. To be called before the clock is read: the
+        core may have lost leadership, and won it again, since the last turn."""
+        raft, clock = self._raft, self._log_clock
+        leads = raft.role is Role.LEADER
+        if clock.running and not (leads and clock.term == raft.term):
+            clock.stop(now)
+            self._changes.deposed()
+        if leads and not clock.running:
+            clock.start(raft.term, raft.highest_log_time, now)
+            self._counters.elections_won += 1
+
     def run(self, now: Nanoseconds) -> bool:
         """Returns True if committed entries are left for another turn."""
         raft, applier = self._raft, self._applier
         budget = APPLY_BYTES_PER_TURN
+        self.keep_time(now)
         if self._log_clock.running:
             raft.set_log_time(self._log_clock.read(now))
         while True:
@@ -99,13 +112,7 @@ class Executor:
             self.snapshots.receiving.offered(effects.install)
 
     def _leader_changed(self, state: LeaderState, now: Nanoseconds) -> None:
-        leads = state.role is Role.LEADER
-        if leads and not self._log_clock.running:
-            self._log_clock.start(self._raft.highest_log_time, now)
-            self._counters.elections_won += 1
-        elif not leads and self._log_clock.running:
-            self._log_clock.stop(now)
-            self._changes.deposed()
+        self.keep_time(now)
         self._counters.leader_changes += 1
         self._router.leader_changed(state.term, state.leader)
         self._router.route(now)

@@ -9,13 +9,15 @@ It must not go on from any later time, heard from a leader of another term or co
 that clock may have run while somebody else led, whose leases are in this log by a slower one. They would end early.
 """
 
-from d_engine.format.ids import Nanoseconds
+from d_engine.format.ids import Nanoseconds, Term
 
 
 class LogClock:
     """Log time on one node. Runs while the node leads."""
 
     def __init__(self) -> None:
+        self.term: Term = 0
+        """In which it was started."""
         self._base: Nanoseconds = 0
         self._since: Nanoseconds | None = None
 
@@ -24,8 +26,9 @@ class LogClock:
         """True between `start` and `stop`."""
         return self._since is not None
 
-    def start(self, reached: Nanoseconds, now: Nanoseconds) -> None:
-        """This node was elected, and the log time that its log had `reached` is this."""
+    def start(self, term: Term, reached: Nanoseconds, now: Nanoseconds) -> None:
+        """This node was elected in this term, and the log time that its log had `reached` is this."""
+        self.term = term
         self._base = reached
         self._since = now
 

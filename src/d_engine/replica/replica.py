@@ -236,6 +236,7 @@ class Replica:
         leader."""
         check_serving(self)
         now = self._host.now()
+        self.executor.keep_time(now)
         if self.raft.role is Role.LEADER:
             self.changer.carry_out(changes, force, now, now + timeout, done)
         elif self.raft.leader:
@@ -317,6 +318,7 @@ class Replica:
         raft, agenda = self.raft, self._agenda
         if raft.deadline <= now:
             raft.tick(now)
+        self.executor.keep_time(now)
         chores = agenda.is_due(now)
         if chores:
             agenda.begin(now)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from random import Random
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from d_engine.client.writer import GroupWriter
 from d_engine.format.errors import DEngineError, NotAppliedError
@@ -22,6 +22,7 @@ Result: TypeAlias = tuple[object, int]
 Decode: TypeAlias = Callable[[bytes], Result]
 Then: TypeAlias = Callable[[object, bool | None], None]
 """Called with the result and True (it is so), False (it is certainly not), or None (nobody knows)."""
+_Answer = TypeVar("_Answer")
 
 
 class Asker:
@@ -55,18 +56,38 @@ class Asker:
         """Write. `decode` makes a result and its revision of the answer (`large`: it may be a whole value), `then` is
         told how it ended."""
         handle = self._history.invoke(self._name, action, session=line)
+        self._submit(command, large, decode, lambda result, error: self._ended(handle, result, error, then))
+
+    def ask_for(self, command: bytes, decode: Callable[[bytes], object], then: Then) -> None:
+        """A command that changes nothing which others can read: it is no part of the history."""
+
+        def ended(result: object, error: DEngineError | None) -> None:
+            if not self.closed:
+                refused = isinstance(error, NotAppliedError)
+                then(result, True if error is None else False if refused else None)
+
+        self._submit(command, False, decode, ended)
+
+    def _submit(
+        self,
+        command: bytes,
+        large: bool,
+        decode: Callable[[bytes], _Answer],
+        ended: Callable[[_Answer | None, DEngineError | None], None],
+    ) -> None:
         try:
             future = self._writer.write(command, None, large)
         except DEngineError as error:
-            self._ended(handle, None, error, then)
+            ended(None, error)
             return
 
         def written(future: "asyncio.Future[bytes]") -> None:
-            error = future.exception()
-            if isinstance(error, DEngineError):
-                self._ended(handle, None, error, then)
+            try:
+                answer = decode(future.result())
+            except DEngineError as error:
+                ended(None, error)
             else:
-                self._ended(handle, decode(future.result()), None, then)
+                ended(answer, None)
 
         future.add_done_callback(written)
 

@@ -17,12 +17,13 @@ from d_engine.testing.sim.trace import Trace
 from d_engine.testing.sim.work.bank import Bank
 from d_engine.testing.sim.work.elements import Elements
 from d_engine.testing.sim.work.kind import Hand, Kind, Line, Operation
+from d_engine.testing.sim.work.leases import Leases
 from d_engine.testing.sim.work.lists import Lists
 from d_engine.testing.sim.work.registers import Registers
 from d_engine.testing.sim.work.transactions import Transactions
 from d_engine.testing.sim.work.workload import Histories, Workload
 
-KINDS: tuple[Callable[[Hand], Kind], ...] = (Registers, Elements, Lists, Transactions, Bank)
+KINDS: tuple[Callable[[Hand], Kind], ...] = (Registers, Elements, Lists, Transactions, Bank, Leases)
 
 
 class SimClient:
@@ -44,7 +45,9 @@ class SimClient:
         self.busy = 0
         self.budget = budget
         asker = Asker(name, path, loop, rng, trace, workload.timeout_ms, histories.store)
-        self._hand = Hand(name, path, events, rng, trace, workload, histories, asker, self._done)
+        self._hand = Hand(
+            name, path, events, rng, trace, workload, histories, asker, self._done, self._is_over
+        )
         self._kinds = [kind(self._hand) for kind in KINDS]
         offered = [(name, operation) for kind in self._kinds for name, operation in kind.operations.items()]
         self._operations: list[Operation] = [operation for _, operation in offered]
@@ -74,6 +77,9 @@ class SimClient:
     def _done(self, line: Line) -> None:
         self.busy -= 1
         self._pause(line)
+
+    def _is_over(self) -> bool:
+        return self.budget <= 0
 
     def write_something(self, then: Callable[[bool], None]) -> None:
         """A write that must succeed."""

@@ -40,7 +40,7 @@ class DiskTiming:
     jitter: Nanoseconds = 100 * MICROSECOND
 
 
-_Job: TypeAlias = tuple[Sequence[DiskOperation], DiskDone]
+_Job: TypeAlias = tuple[Sequence[DiskOperation], DiskDone, Nanoseconds]
 
 
 class SimDisk:
@@ -58,6 +58,8 @@ class SimDisk:
         self._events = events
         self._rng = rng
         self._died = died
+        self.late: Callable[[], Nanoseconds] = lambda: 0
+        """How much later than now the process is that submits something."""
         self._lanes: dict[Lane, deque[_Job]] = {lane: deque() for lane in Lane}
         self._life = 0
         self._writing: dict[Lane, WriteFile] = {}
@@ -78,7 +80,8 @@ class SimDisk:
     def submit(self, lane: Lane, operations: Sequence[DiskOperation], done: DiskDone) -> None:
         """Behind what waits in the lane."""
         jobs = self._lanes[lane]
-        jobs.append((operations, done))
+        # Who was held up within this event submits it only when that is over.
+        jobs.append((operations, done, self._events.now + self.late()))
         if len(jobs) == 1:
             self._next(lane, 0, self._life)
 
@@ -86,11 +89,12 @@ class SimDisk:
 
     def _next(self, lane: Lane, position: int, life: int) -> None:
         """Begin the operation at `position` of the lane's first job."""
-        operations = self._lanes[lane][0][0]
+        operations, _, not_before = self._lanes[lane][0]
         operation = operations[position] if position < len(operations) else None
         if isinstance(operation, WriteFile):
             self._writing[lane] = operation
-        self._events.after(self._duration(operation), self._do, lane, position, life)
+        wait = max(0, not_before - self._events.now)
+        self._events.after(wait + self._duration(operation), self._do, lane, position, life)
 
     def _duration(self, operation: DiskOperation | None) -> Nanoseconds:
         timing = self.timing
@@ -109,7 +113,7 @@ class SimDisk:
             self._hung.append((lane, position, life))
             return
         jobs = self._lanes[lane]
-        operations, done = jobs[0]
+        operations, done, _ = jobs[0]
         error: DEngineError | None = None
         if position < len(operations):
             if self._about_to_die():

@@ -7,10 +7,12 @@ for what they had asked, and then writes and linearizable reads through every no
 from collections.abc import Callable
 
 from d_engine.format.ids import Nanoseconds
+from d_engine.kv.machine import KvStateMachine
 from d_engine.testing.sim.events import MILLISECOND, SECOND
 from d_engine.testing.sim.faults import NotNow
 from d_engine.testing.sim.node import SimNode
 from d_engine.testing.sim.violations import InvariantBroken
+from d_engine.testing.sim.work.leases import MAX_TTL
 from d_engine.testing.sim.world import World
 
 _SLICE: Nanoseconds = 10 * MILLISECOND
@@ -40,6 +42,7 @@ def demand_recovery(world: World) -> None:
     timeout = world.script.workload.timeout_ms * MILLISECOND + 2 * SECOND
     if not _run_until(world, lambda: not world.fleet.busy, timeout, started):
         raise InvariantBroken("I12", f"{world.fleet.busy} operations never ended: {_describe(world)}")
+    _demand_ends(world, started)
     _demand_level(world, started)
     _demand_service(world, started)
     _demand_quiet(world, started)
@@ -85,6 +88,18 @@ def _demand_quiet(world: World, started: int) -> None:
     _run_until(world, lambda: False, _QUIET_TIME, started)
     if _terms(world) != before or _followed_leader(world) is None:
         raise InvariantBroken("I12", f"all is well, yet terms grow from {before} to {_describe(world)}")
+
+
+def _demand_ends(world: World, started: int) -> None:
+    """Nobody keeps any lease alive now: all of them end (I11)."""
+    patience = MAX_TTL * 11 // 10 + 2 * SECOND
+    if not _run_until(world, lambda: not any(map(_leases_on, _present(world))), patience, started):
+        raise InvariantBroken("I11", f"leases never end: {list(map(_leases_on, _present(world)))}")
+
+
+def _leases_on(node: SimNode) -> int:
+    machine = None if node.process is None else node.process.machine.inner
+    return len(machine.store.leases) if isinstance(machine, KvStateMachine) else 0
 
 
 def _demand_agreement(world: World) -> None:

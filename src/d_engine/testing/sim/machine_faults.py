@@ -14,6 +14,8 @@ from d_engine.testing.sim.node import SimNode
 if TYPE_CHECKING:
     from d_engine.testing.sim.world import World
 
+MAX_DRIFT = 100_000
+"""Parts per million that a clock may run fast or slow."""
 _HOUR = 3600 * SECOND
 
 
@@ -251,7 +253,7 @@ def _hold_up(world: "World", rng: Random) -> Undo:
 @fault("drift")
 def _drift(world: "World", rng: Random) -> Undo:
     """Boot time of one node, or of all, runs fast or slow; within what leases allow for if there are any."""
-    limit = 50_000 if world.script.features.lease_reads else 100_000
+    limit = MAX_DRIFT // 2 if world.script.features.lease_reads else MAX_DRIFT
     for node in world.ids if rng.random() < 0.3 else [rng.choice(world.ids)]:
         world.nodes[node].clocks.drift(world.events.now, rng.randrange(-limit, limit + 1))
     return nothing

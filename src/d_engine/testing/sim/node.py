@@ -9,11 +9,12 @@ it does after that happens so much later. That is what a garbage collection in t
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
+from d_engine.format.entry import Entry
 from d_engine.format.errors import DEngineError
 from d_engine.format.ids import Nanoseconds, NodeId
 from d_engine.format.messages import MemberChange
@@ -30,6 +31,7 @@ from d_engine.testing.sim.events import SECOND, EventQueue
 from d_engine.testing.sim.network import Fabric
 from d_engine.testing.sim.ports import Listener, SimHost, WatchedNetwork
 from d_engine.testing.sim.safety import NodeRecord, Safety
+from d_engine.testing.sim.tenure import Tenure
 from d_engine.testing.sim.trace import Trace
 from d_engine.testing.sim.violations import InvariantBroken
 from d_engine.testing.sim.watched import Ledger, WatchedMachine, WatchedStorage
@@ -46,6 +48,7 @@ class Surroundings:
     fabric: Fabric
     safety: Safety
     ledger: Ledger
+    tenure: Tenure
     make_storage: Callable[[SimDisk, int], LogStorage]
     make_machine: Callable[[], StateMachine]
     watcher: "NodeWatcher"
@@ -104,14 +107,16 @@ class SimNode:
         self.life += 1
         self.record.restarted()
         self.disk.directory.observer = self.record.oracle
-        machine = WatchedMachine(shared.make_machine(), shared.ledger, self.id, shared.trace.count)
+        machine = WatchedMachine(
+            shared.make_machine(), shared.ledger, shared.tenure, self.id, shared.trace.count
+        )
         host = SimHost(self, self.life)
         network = WatchedNetwork(self)
         self.note("starts")
         try:
             incarnation = load_identity(self.disk, self.id, host.random_bits)
             made = shared.make_storage(self.disk, incarnation)
-            storage = WatchedStorage(made, shared.safety, self.record, shared.trace.count)
+            storage = WatchedStorage(made, shared.safety, self.record, shared.trace.count, self._made)
             settings = replace(self.settings, incarnation=incarnation)
             replica = Replica(
                 settings, host, network, storage, SnapshotFiles(self.disk), machine, Listener(self)
@@ -131,6 +136,9 @@ class SimNode:
         self._run(replica.start, ())
         shared.fabric.process_started(self.id)
         self.shared.watcher.started(self.id)
+
+    def _made(self, entries: Sequence[Entry]) -> None:
+        self.shared.tenure.made(entries, self.shared.events.now, self.skew)
 
     def kill(self) -> None:
         """SIGKILL."""

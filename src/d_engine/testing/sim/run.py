@@ -6,10 +6,11 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from d_engine.testing.checkers.actions import Transaction
+from d_engine.testing.checkers.actions import Action, CompareAndSwap, Delete, Get, Put, Transaction
 from d_engine.testing.checkers.append import check_append
 from d_engine.testing.checkers.bank import check_bank
 from d_engine.testing.checkers.linearizability import check_linearizability
+from d_engine.testing.checkers.locks import check_locks
 from d_engine.testing.checkers.revisions import check_revisions
 from d_engine.testing.checkers.sets import check_set
 from d_engine.testing.checkers.violation import Violation
@@ -21,6 +22,7 @@ from d_engine.testing.sim.script import DEFAULT_STEPS, Script, draw_script
 from d_engine.testing.sim.trace import Trace, TraceEvent
 from d_engine.testing.sim.violations import InvariantBroken
 from d_engine.testing.sim.work.bank import FIRST_BALANCES
+from d_engine.testing.sim.work.leases import LEASED
 from d_engine.testing.sim.world import World
 
 _HORIZON = 10_000 * SECOND
@@ -111,12 +113,19 @@ def check_histories(fleet: Fleet) -> tuple[Violation, ...]:
     histories = fleet.histories
     store = tuple(histories.store.operations())
     # Transactions have keys of their own, which they tie together: too many operations at a time to find their order.
-    # The revisions tell it.
-    single = [operation for operation in store if not isinstance(operation.action, Transaction)]
+    # The revisions tell it. So they do of keys that go by themselves, at most of them by nobody's request.
+    single = [operation for operation in store if not _has_others(operation.action)]
     return (
         *check_revisions(store),
         *check_linearizability(single).violations,
         *check_set(histories.elements.operations()),
         *check_append(histories.lists.operations()),
         *check_bank(histories.bank.operations(), FIRST_BALANCES),
+        *check_locks(histories.locks.operations()),
+    )
+
+
+def _has_others(action: Action) -> bool:
+    return isinstance(action, Transaction) or (
+        isinstance(action, Put | Get | Delete | CompareAndSwap) and action.key.startswith(LEASED)
     )

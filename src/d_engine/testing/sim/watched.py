@@ -14,6 +14,7 @@ from d_engine.format.state import HardState, RecoveredLog
 from d_engine.format.state_machine import ApplyContext, StateMachine, TimedStateMachine, no_log_time
 from d_engine.storage.api import LogStorage
 from d_engine.testing.sim.safety import NodeRecord, Safety
+from d_engine.testing.sim.tenure import Tenure
 from d_engine.testing.sim.violations import InvariantBroken
 
 _PLACE = struct.Struct("<QQQ")
@@ -26,8 +27,15 @@ class WatchedStorage:
     """A `LogStorage`: what recovery found is compared with the disk, what is handed over with all other logs."""
 
     def __init__(
-        self, storage: LogStorage, safety: Safety, record: NodeRecord, count: Callable[[str], None]
+        self,
+        storage: LogStorage,
+        safety: Safety,
+        record: NodeRecord,
+        count: Callable[[str], None],
+        made: Callable[[Sequence[Entry]], None],
     ) -> None:
+        """`made` is told what is handed over."""
+        self._made = made
         self._storage = storage
         self._count = count
         self._safety = safety
@@ -60,6 +68,7 @@ class WatchedStorage:
 
     def append(self, seq: int, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         self._safety.handed_over(self._record, tuple(entries))
+        self._made(entries)
         self._storage.append(seq, hard_state, entries)
 
     def read(self, first: LogIndex, max_bytes: int) -> Sequence[Entry]:
@@ -111,10 +120,13 @@ class Ledger:
 class WatchedMachine:
     """A `StateMachine` whose every step is compared with the other nodes'."""
 
-    def __init__(self, machine: StateMachine, ledger: Ledger, who: int, count: Callable[[str], None]) -> None:
+    def __init__(
+        self, machine: StateMachine, ledger: Ledger, tenure: Tenure, who: int, count: Callable[[str], None]
+    ) -> None:
+        self._tenure = tenure
         self._count = count
         self.rolling = 0
-        self._machine = machine
+        self.inner = machine
         self._ledger = ledger
         self._who = who
         self._place: tuple[LogIndex, int] = (0, 0)
@@ -124,7 +136,7 @@ class WatchedMachine:
 
     @property
     def revision(self) -> int:
-        return self._machine.revision
+        return self.inner.revision
 
     @property
     def clock(self) -> Callable[[], Nanoseconds]:
@@ -143,18 +155,20 @@ class WatchedMachine:
         return () if self._timed is None else self._timed.due(log_time)
 
     def apply(self, commands: Sequence[bytes], context: ApplyContext) -> list[bytes]:
-        results = self._machine.apply(commands, context)
         index, before = context.index, self._place
         if index < before[0]:
             raise InvariantBroken("I4", f"node {self._who} applies index {index} after {before[0]}")
         self._place = (index, before[1] + 1 if index == before[0] else 0)
-        rolling = crc32c.crc32c(_PLACE.pack(index, context.log_time, self._machine.revision), self.rolling)
+        known = self._tenure.look(self.inner, self._place)
+        results = self.inner.apply(commands, context)
+        self._tenure.applied(known, self.inner, self._place, commands, results, context)
+        rolling = crc32c.crc32c(_PLACE.pack(index, context.log_time, self.inner.revision), self.rolling)
         self.rolling = crc32c.crc32c(b"".join((*commands, *results)), rolling)
         self._ledger.applied(self._place, self.rolling, self._who)
         return results
 
     def view(self) -> object:
-        return (self._place, self.rolling, self._machine.view())
+        return (self._place, self.rolling, self.inner.view())
 
     def chunks(self, view: object) -> Iterator[bytes]:
         if not isinstance(view, tuple):
@@ -162,7 +176,7 @@ class WatchedMachine:
         place, rolling, inner = view
         self._count("snapshot: written")
         yield _SNAPSHOT_HEAD.pack(*place, rolling)
-        for piece in self._machine.chunks(inner):
+        for piece in self.inner.chunks(inner):
             for start in range(0, len(piece), _PIECE_BYTES):
                 yield piece[start : start + _PIECE_BYTES]
 
@@ -180,7 +194,7 @@ class WatchedMachine:
             yield head[_SNAPSHOT_HEAD.size :]
             yield from source
 
-        self._machine.restore(rest())
+        self.inner.restore(rest())
         self._count("snapshot: restored")
         self._place, self.rolling = (index, ordinal), rolling
         self._ledger.applied(self._place, rolling, self._who)

@@ -35,6 +35,7 @@ from d_engine.testing.sim.rng import between, split
 from d_engine.testing.sim.safety import Safety
 from d_engine.testing.sim.script import PlannedFault, Script
 from d_engine.testing.sim.sightings import Sightings
+from d_engine.testing.sim.tenure import Tenure
 from d_engine.testing.sim.trace import Trace
 from d_engine.testing.sim.violations import InvariantBroken
 from d_engine.testing.sim.watched import Ledger
@@ -65,6 +66,7 @@ class World:
         )
         self._build(KvStateMachine if trial is None else trial.application.state_machine)
         self.fleet = Fleet(script, self.events, trace, self.nodes, trial)
+        self.shared.tenure.history = self.fleet.histories.store
 
     # --- building -------------------------------------------------------------------------------------------
 
@@ -79,6 +81,7 @@ class World:
             fabric=self.fabric,
             safety=Safety(voters, Sightings(self.trace)),
             ledger=Ledger(),
+            tenure=Tenure(max(features.drift, machine_faults.MAX_DRIFT), self.trace.count),
             make_storage=lambda disk, seed: WalStorage(disk, seed, features.segment_bytes),
             make_machine=make_machine,
             watcher=self,
@@ -122,6 +125,7 @@ class World:
         timing = DiskTiming(20_000, features.sync, features.sync // 2)
         disk_rng = split(script.seed, script.profile, "disk", node)
         machine.disk = SimDisk(self.events, disk_rng, self.trace, timing, lambda: self._died(node))
+        machine.disk.late = lambda: machine.skew
         qualities = {other: (self._quality(), self._quality()) for other in self.nodes}
         self.nodes[node] = machine
         self.fabric.add(node, NodeEndpoint(machine), qualities)

@@ -27,7 +27,8 @@ _A = TypeVar("_A")
 @dataclass(slots=True)
 class Hand:
     """What a client's kinds of work share. `done` must be called once for each operation, when it has ended. When the
-    client is gone, `asker.closed` is true."""
+    client is gone, `asker.closed` is true; when it is to begin nothing new, `over()`: an operation of many steps ends
+    then."""
 
     name: str
     path: ClientPath
@@ -38,6 +39,7 @@ class Hand:
     histories: Histories
     asker: Asker
     done: Callable[[Line], None]
+    over: Callable[[], bool]
     _number: int = 0
 
     def unique(self) -> bytes:

@@ -6,6 +6,7 @@ from d_engine.testing.checkers.actions import Action
 from d_engine.testing.checkers.append import ListAction
 from d_engine.testing.checkers.bank import BankAction
 from d_engine.testing.checkers.history import History
+from d_engine.testing.checkers.locks import LockAction
 from d_engine.testing.checkers.sets import SetAction
 
 USUAL_WEIGHTS = {"put": 3.0, "delete": 0.5, "swap": 1.5, "get": 3.0, "add": 0.5, "append": 1.0}
@@ -36,3 +37,6 @@ class Histories:
     elements: History[SetAction] = field(default_factory=History)
     lists: History[ListAction] = field(default_factory=History)
     bank: History[BankAction] = field(default_factory=History)
+    locks: History[LockAction] = field(default_factory=History)
+    fences: dict[bytes, int] = field(default_factory=dict)
+    """What the locks protect knows: by lock, the highest token that it has seen."""
