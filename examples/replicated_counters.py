@@ -6,7 +6,7 @@ Run it: `python examples/replicated_counters.py`. Its test under faults is `test
 import asyncio
 import struct
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from random import Random
 
@@ -43,10 +43,6 @@ class Counters:
         if isinstance(view, dict):
             for name, value in sorted(view.items()):
                 yield struct.pack("<Iq", len(name), value) + name
-
-    def write(self, view: object, sink: Callable[[bytes], None]) -> None:
-        for piece in self.chunks(view):
-            sink(piece)
 
     def restore(self, source: Iterator[bytes]) -> None:
         data, values, position = b"".join(source), {}, 0
