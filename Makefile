@@ -11,7 +11,7 @@ ARGS ?=
 CODE := src tests $(wildcard benchmarks examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system scenarios zoo zoo-full check fix bench build clean
+.PHONY: help demo test test-system scenarios zoo zoo-full check fix bench bench-gate build clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -51,8 +51,12 @@ fix: $(STAMP) ## format the code and apply the linter's safe repairs
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## measure this machine
+bench: $(STAMP) ## measure this machine, and every peer that is installed on it
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-gate: $(STAMP) ## does this tree cost more than a baseline (ARGS='--baseline COMMIT')?
+	$(BIN)/python -m benchmarks.gate $(ARGS)
 
 build: $(STAMP) ## the wheel, into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

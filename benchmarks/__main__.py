@@ -4,19 +4,20 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.bare import Bare
 from benchmarks.cases import Case, Sample, Subject, all_cases
 from benchmarks.control import BenchmarkError
-from benchmarks.embedded import Embedded
-from benchmarks.machine import Machine, Usage, default_parent, describe, filesystem, is_in_memory
+from benchmarks.extras import all_tables
+from benchmarks.machine import Usage, default_parent, describe, filesystem, is_in_memory
+from benchmarks.plots import draw_all
+from benchmarks.subjects import NOTES, SUBJECTS, absent
 
-SUBJECTS: dict[str, Callable[[], Subject]] = {"machine": Machine, "embedded": Embedded, "bare": Bare}
 RESULTS = Path(__file__).parent / "results"
 _PAUSE_SECONDS = 0.2
 """Between cases, so that none pays for what the one before left behind."""
@@ -36,6 +37,9 @@ def arguments_of(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--only", action="append", default=[], help="part of a case's name, such as embedded/put"
+    )
+    parser.add_argument(
+        "--no-extras", action="store_true", help="only rates: no failover, memory, start and growth"
     )
     parser.add_argument("--list", action="store_true", help="list the cases' names and end")
     parser.add_argument(
@@ -87,7 +91,11 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0, 1 if something failed, 2 if no case fits."""
     arguments = arguments_of(argv)
     wanted: list[str] = arguments.only
+    missing = absent()
     cases = [case for case in all_cases() if not wanted or any(part in case.name for part in wanted)]
+    cases = [case for case in cases if case.subject not in missing]
+    for name, reason in missing.items():
+        print(f"{name} is left out: {reason}", file=sys.stderr)
     if arguments.list or not cases:
         print("\n".join(case.name for case in cases or all_cases()))
         return 0 if cases else 2
@@ -98,17 +106,27 @@ def main(argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
     machine = describe(arguments.directory)
+    extras: report.Extras = {}
     try:
         results = measure(cases, arguments)
+        if not (wanted or arguments.quick or arguments.no_extras):
+            with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="d-engine-bench-") as directory:
+                extras = all_tables(Path(directory), arguments.seconds)
     except BenchmarkError as error:
         print(f"the benchmark failed: {error}", file=sys.stderr)
         return 1
-    print(report.markdown(results, machine))
+    text = report.markdown(results, machine, NOTES, missing, extras)
+    print(text)
     if arguments.output or not arguments.quick:
         output = arguments.output or RESULTS / time.strftime("%Y-%m-%d-%H%M%S")
         settings = {"rounds": arguments.rounds, "seconds": arguments.seconds}
-        report.save(results, machine, settings, output)
+        report.save(results, machine, settings, extras, output)
+        output.with_suffix(".md").write_text(text)
         print(f"saved as {output}.json and .md", file=sys.stderr)
+        if find_spec("matplotlib") is None:
+            print("no pictures: matplotlib is not installed", file=sys.stderr)
+        else:
+            print("\n".join(map(str, draw_all(output.with_suffix(".json")))), file=sys.stderr)
     return 0
 
 

@@ -80,14 +80,31 @@ FDATASYNCS = (Work("fdatasync", "4 KiB"), Work("fdatasync", "27 KB"))
 ROUND_TRIP = Work("round_trip", "64 B on loopback")
 PUTS = (Work("put", "overwrites"), Work("put", "fresh keys"))
 GETS = (Work("get", "lease"), Work("get", "eventual"), Work("get", "linearizable"))
-CONCURRENCY = (1, 100, 1000)
+LINEARIZABLE = GETS[2]
+OTHERS = (
+    Work("mixed", "90 % linearizable get, 10 % put"),
+    Work("put", "hot keys"),
+    Work("put", "4 KiB values"),
+    Work("put", "64 KiB values"),
+    Work("batch", "100 puts in a write_batch"),
+    Work("txn", "compare and put"),
+)
+CONCURRENCY = (1, 10, 100, 1000)
+PEERS = ("etcd 3.4", "etcd 3.5")
+PUT_PEERS = (*PEERS, "pysyncobj", "pysyncobj, 1 ms batches", "redis, one node")
 
 
 def all_cases() -> Sequence[Case]:
     """In the order of running. Fresh keys come last, because they make the store larger for whoever comes after."""
     overwrites, fresh = PUTS
     cases = [Case("machine", work, 1) for work in (*FDATASYNCS, ROUND_TRIP)]
-    cases += [Case(subject, overwrites, tasks) for tasks in CONCURRENCY for subject in ("embedded", "bare")]
-    cases += [Case("embedded", work, tasks) for work in GETS for tasks in CONCURRENCY]
-    cases += [Case(subject, fresh, tasks) for tasks in CONCURRENCY for subject in ("embedded", "bare")]
+    ours = ("embedded", "bare", "standalone")
+    for tasks in CONCURRENCY:
+        cases += [Case(subject, overwrites, tasks) for subject in (*ours, *PUT_PEERS)]
+    cases += [Case("embedded, from a follower", overwrites, tasks) for tasks in CONCURRENCY]
+    for tasks in (1, 100, 1000):
+        cases += [Case(subject, work, tasks) for work in GETS[:2] for subject in ours[::2]]
+        cases += [Case(subject, LINEARIZABLE, tasks) for subject in ("embedded", "standalone", *PEERS)]
+    cases += [Case("embedded", work, 100) for work in OTHERS]
+    cases += [Case(subject, fresh, tasks) for tasks in CONCURRENCY for subject in ours]
     return cases

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.cases import Sample
 
@@ -96,7 +96,15 @@ class Process:
             self._popen.stdout.close()
 
 
-def run_measured(loaded: Process, others: Mapping[str, Process], do: str, **arguments: object) -> Sample:
+class HasProcessorTime(Protocol):
+    """A process that tells, when asked for `cpu`, how many seconds it has used."""
+
+    def call(self, do: str) -> Any: ...
+
+
+def run_measured(
+    loaded: Process, others: Mapping[str, HasProcessorTime], do: str, **arguments: object
+) -> Sample:
     """Let `loaded` do its work, and add the CPU time that the other processes spent on each operation meanwhile."""
     before = {name: process.call("cpu") for name, process in others.items()}
     sample = Sample(**loaded.call(do, **arguments))

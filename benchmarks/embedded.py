@@ -1,4 +1,5 @@
-"""The subject `embedded`: three engines in three processes, the load on an application's loop in the leader's."""
+"""The subject `embedded`: three engines in three processes, the load on an application's loop in the leader's, or in a
+follower's."""
 
 import socket
 import sys
@@ -6,14 +7,13 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import uvloop
 
-from benchmarks.cases import Sample, Work
+from benchmarks.cases import KEY_COUNT, Sample, Work
 from benchmarks.control import BenchmarkError, Process, run_measured, serve
-from benchmarks.load import fill, measure_gets, measure_puts
-from d_engine.client.api import Consistency
+from benchmarks.load import fill
+from benchmarks.operations import measure
 from d_engine.engine.config import load_config
 from d_engine.engine.embedded import EmbeddedEngine
 
@@ -25,27 +25,38 @@ _ATTEMPTS = 3
 class Embedded:
     """Three processes of this module. A run during which the leader changed does not count and is repeated."""
 
-    def __init__(self) -> None:
+    def __init__(self, from_follower: bool = False, nodes: int = NODES, keys: int = KEY_COUNT) -> None:
         self._nodes: list[Process] = []
+        self._from_follower = from_follower
+        self._count = nodes
+        self._keys = keys
 
     def start(self, directory: Path) -> None:
-        members = ",".join(f"{number}={address}" for number, address in enumerate(free_addresses(NODES), 1))
-        for number in range(1, NODES + 1):
+        members = ",".join(
+            f"{number}={address}" for number, address in enumerate(free_addresses(self._count), 1)
+        )
+        for number in range(1, self._count + 1):
             own = directory / f"node-{number}"
             own.mkdir()
             self._nodes.append(Process("embedded", str(number), str(own), members))
-        self._leader().call("fill")
+        self.fill(self._keys)
+
+    def fill(self, keys: int) -> None:
+        """There are so many known keys from now on."""
+        self._keys = keys
+        self._leader().call("fill", keys=keys)
 
     def run(self, work: Work, tasks: int, seconds: float) -> Sample:
         for _ in range(_ATTEMPTS):
             leader = self._leader()
+            loaded = next(node for node in self._nodes if (node is not leader) == self._from_follower)
             others = {
-                f"follower {number}": node
-                for number, node in enumerate((node for node in self._nodes if node is not leader), 1)
+                "leader" if node is leader else f"follower {number}": node
+                for number, node in enumerate(self._nodes, 1)
+                if node is not loaded
             }
-            sample = run_measured(
-                leader, others, work.operation, variant=work.variant, tasks=tasks, seconds=seconds
-            )
+            arguments = {"operation": work.operation, "variant": work.variant}
+            sample = run_measured(loaded, others, "measure", **arguments, tasks=tasks, seconds=seconds)
             if self._leader() is leader:
                 return sample
         raise BenchmarkError(f"the leader changed during each of {_ATTEMPTS} runs")
@@ -95,14 +106,13 @@ async def run_node(number: int, directory: Path, members: str) -> None:
         async def is_leader() -> bool:
             return engine.is_leader
 
-        async def put(variant: str, tasks: int, seconds: float) -> Sample:
-            return await measure_puts(client.put, variant, tasks, seconds)
-
-        async def get(variant: str, tasks: int, seconds: float) -> Sample:
-            read = partial(client.get, consistency=cast(Consistency, variant))
-            return await measure_gets(read, tasks, seconds)
-
-        await serve({"is_leader": is_leader, "fill": partial(fill, client.put), "put": put, "get": get})
+        await serve(
+            {
+                "is_leader": is_leader,
+                "fill": partial(fill, client.put),
+                "measure": partial(measure, client),
+            }
+        )
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import random
 from array import array
 from collections.abc import Awaitable, Callable, Iterator
-from functools import cache
 from itertools import cycle, islice
 from math import ceil
 from time import perf_counter, perf_counter_ns, process_time
@@ -26,12 +25,16 @@ _FILL_TASKS = 500
 VALUE = random.Random(256).randbytes(VALUE_BYTES)
 
 
-@cache
-def known_keys() -> list[bytes]:
-    """The keys of overwrites and gets, in random order, the same in every process."""
-    keys = [number.to_bytes(KEY_BYTES, "big") for number in range(KEY_COUNT)]
-    random.Random(KEY_COUNT).shuffle(keys)
-    return keys
+_keys: list[bytes] = []
+
+
+def known_keys(count: int | None = None) -> list[bytes]:
+    """The keys of overwrites and gets, in random order, the same in every process. There are `KEY_COUNT`, or as many as
+    this process was told last."""
+    if len(_keys) != (count or len(_keys) or KEY_COUNT):
+        _keys[:] = [number.to_bytes(KEY_BYTES, "big") for number in range(count or KEY_COUNT)]
+        random.Random(len(_keys)).shuffle(_keys)
+    return _keys
 
 
 def fresh_keys() -> Iterator[bytes]:
@@ -43,12 +46,12 @@ def fresh_keys() -> Iterator[bytes]:
             yield slab[offset : offset + KEY_BYTES]
 
 
-async def fill(put: Put) -> None:
+async def fill(put: Put, keys: int = KEY_COUNT) -> None:
     """Write every known key once."""
-    keys = iter(known_keys())
+    unwritten = iter(known_keys(keys))
 
     async def writer() -> None:
-        for key in keys:
+        for key in unwritten:
             await put(key, VALUE)
 
     await asyncio.gather(*(writer() for _ in range(_FILL_TASKS)))
@@ -67,9 +70,9 @@ async def measure_puts(put: Put, variant: str, tasks: int, seconds: float) -> Sa
             append(end - start)
             start = end
 
-    warm_up, _ = await _run(writer, tasks, seconds * _WARM_UP_SHARE)
+    warm_up, _ = await run_workers(writer, tasks, seconds * _WARM_UP_SHARE)
     cpu = process_time()
-    latencies, elapsed = await _run(writer, tasks, seconds)
+    latencies, elapsed = await run_workers(writer, tasks, seconds)
     cpu = process_time() - cpu
     count = len(latencies)
     return summary(latencies, count, elapsed, performed=len(warm_up) + count, cpu=cpu)
@@ -97,16 +100,16 @@ async def measure_gets(get: Get, tasks: int, seconds: float) -> Sample:
             append(end - start)
             start = end
 
-    warm_up, _ = await _run(plain_reader, tasks, seconds * _WARM_UP_SHARE)
+    warm_up, _ = await run_workers(plain_reader, tasks, seconds * _WARM_UP_SHARE)
     cpu = process_time()
-    counts, elapsed = await _run(plain_reader, tasks, seconds / 2)
+    counts, elapsed = await run_workers(plain_reader, tasks, seconds / 2)
     cpu = process_time() - cpu
-    latencies, _ = await _run(timed_reader, tasks, seconds / 2)
+    latencies, _ = await run_workers(timed_reader, tasks, seconds / 2)
     count = sum(counts)
     return summary(latencies, count, elapsed, performed=sum(warm_up) + count + len(latencies), cpu=cpu)
 
 
-async def _run(
+async def run_workers(
     worker: Callable[[int, "array[int]"], Awaitable[None]], tasks: int, seconds: float
 ) -> "tuple[array[int], float]":
     numbers = array("Q")

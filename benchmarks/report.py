@@ -10,62 +10,96 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from benchmarks.cases import Case, Sample, Work
+from benchmarks.cases import PEERS, Case, Sample, Work
 
 Results = Mapping[Case, Sequence[Sample]]
+Extras = Mapping[str, Sequence[Sequence[str]]]
+"""Further tables, by title. The first row is the head."""
 
 LIMIT = "bare"
+OURS = ("embedded", "embedded, from a follower", "standalone")
 
 
-def markdown(results: Results, machine: Mapping[str, str]) -> str:
+def markdown(
+    results: Results,
+    machine: Mapping[str, str],
+    notes: Mapping[str, str],
+    absent: Mapping[str, str],
+    extras: Extras,
+) -> str:
     """The whole report."""
-    rounds = max(map(len, results.values()))
+    rounds = max(map(len, results.values()), default=0)
     parts = [
         f"{machine['cpu']}, {machine['memory']}; Linux {machine['kernel']}; {machine['python']}; "
         f"{machine['filesystem']}; commit {machine['commit']}; load before the run {machine['load']}. "
-        f"Medians of {rounds} round{'s' if rounds > 1 else ''}. Latencies p50 / p99. {disturbance(results)}",
+        f"Medians of {rounds} round{'s' if rounds != 1 else ''}: operations a second (latency p50 / p99). "
+        f"{disturbance(results)}"
     ]
-    subjects = list(dict.fromkeys(case.subject for case in results if case.subject != "machine"))
-    if subjects:
-        parts.append(_table(_rows_of_subjects(results, subjects)))
+    subjects = dict.fromkeys(case.subject for case in results)
+    lines = [f"- {name}: {notes[name]}" for name in subjects if name in notes]
+    lines += [f"- {name}: left out, {reason}" for name, reason in absent.items()]
+    if lines:
+        parts.append("\n".join(lines))
     machine_rows = [
         [case.work.title, rate(samples), latency(samples)]
         for case, samples in results.items()
         if case.subject == "machine"
     ]
     if machine_rows:
-        parts.append(_table([["the machine, one caller", "a second", "latency"], *machine_rows]))
+        parts.append(table([["the machine, one caller", "a second", "latency"], *machine_rows]))
+    for work in dict.fromkeys(case.work for case in results if case.subject != "machine"):
+        parts += [f"### {work.title}", _table_of(results, work)]
+        parts += [each for each in (_ratios_of(results, work), _processor_of(results, work)) if each]
+    for title, rows in extras.items():
+        parts += [f"### {title}", table(rows)]
     return "\n\n".join(parts) + "\n"
 
 
-def _rows_of_subjects(results: Results, subjects: Sequence[str]) -> list[list[str]]:
-    compared = [subject for subject in subjects if subject != LIMIT] if LIMIT in subjects else []
-    head = ["case", "tasks"]
+def _cases_of(results: Results, work: Work) -> tuple[list[str], list[int]]:
+    cases = [case for case in results if case.work == work]
+    return list(dict.fromkeys(case.subject for case in cases)), sorted({case.tasks for case in cases})
+
+
+def _table_of(results: Results, work: Work) -> str:
+    subjects, tasks = _cases_of(results, work)
+    rows = [["tasks", *map(str, tasks)]]
     for subject in subjects:
-        head += [f"{subject}, a second", "latency"]
-    head += [f"{subject} / {LIMIT}" for subject in compared]
-    head += [f"CPU µs an operation, {subject}" for subject in subjects]
-    rows = [head]
-    works: dict[tuple[Work, int], None] = {
-        (case.work, case.tasks): None for case in results if case.subject in subjects
-    }
-    for work, tasks in works:
-        cells = {subject: results.get(Case(subject, work, tasks), ()) for subject in subjects}
-        row = [work.title, str(tasks)]
-        for samples in cells.values():
-            row += [rate(samples), latency(samples)]
-        row += [ratio(cells[subject], cells[LIMIT]) for subject in compared]
-        row += [processor(samples) for samples in cells.values()]
+        row = [subject]
+        for count in tasks:
+            samples = results.get(Case(subject, work, count), ())
+            row.append(f"{rate(samples)} ({latency(samples)})" if samples else "–")
         rows.append(row)
-    return rows
+    return table(rows)
+
+
+def _ratios_of(results: Results, work: Work) -> str:
+    """Ours to the limit, and to the faster of the peers."""
+    subjects, tasks = _cases_of(results, work)
+    rows = [["ratio within a round", *map(str, tasks)]]
+    for subject in (each for each in OURS if each in subjects):
+        for other in (each for each in (LIMIT, *PEERS) if each in subjects):
+            row = [f"{subject} / {other}"]
+            for count in tasks:
+                own = results.get(Case(subject, work, count), ())
+                row.append(ratio(own, results.get(Case(other, work, count), ())))
+            rows.append(row)
+    return table(rows) if len(rows) > 1 else ""
+
+
+def _processor_of(results: Results, work: Work) -> str:
+    """Processor time, which the noise does not hide."""
+    subjects, tasks = _cases_of(results, work)
+    rows = [["CPU seconds per 10,000: load + nodes", *map(str, tasks)]]
+    for subject in subjects:
+        cells = [processor(results.get(Case(subject, work, count), ())) for count in tasks]
+        if any(cell != "–" for cell in cells):
+            rows.append([subject, *cells])
+    return table(rows) if len(rows) > 1 else ""
 
 
 def rate(samples: Sequence[Sample]) -> str:
     """Median operations per second."""
-    if not samples:
-        return "–"
-    value = median(sample.rate for sample in samples)
-    return f"{value:,.0f}"
+    return f"{median(sample.rate for sample in samples):,.0f}" if samples else "–"
 
 
 def latency(samples: Sequence[Sample]) -> str:
@@ -84,12 +118,15 @@ def ratio(samples: Sequence[Sample], others: Sequence[Sample]) -> str:
     pairs = list(zip(samples, others, strict=False))
     if not pairs:
         return "–"
-    return f"{median(one.rate / other.rate for one, other in pairs):.0%}"
+    value = median(one.rate / other.rate for one, other in pairs)
+    return f"{value:.0%}" if value < 2 else f"{value:.1f} ×"
 
 
 def disturbance(results: Results) -> str:
     """How much others were in the way."""
     shares = [sample.disturbance for samples in results.values() for sample in samples]
+    if not shares:
+        return ""
     return (
         f"Others used {median(shares):.0%} of the processors' time during the median run,"
         f" {max(shares):.0%} during the worst."
@@ -97,15 +134,18 @@ def disturbance(results: Results) -> str:
 
 
 def processor(samples: Sequence[Sample]) -> str:
-    """Median CPU time per operation of each process, the loaded one first."""
+    """Median CPU seconds per 10,000 operations of each process, the loaded one first."""
     if not samples or not samples[0].cpu_us:
         return "–"
     return " + ".join(
-        f"{median(sample.cpu_us[name] for sample in samples):.1f}" for name in samples[0].cpu_us
+        f"{median(sample.cpu_us[name] for sample in samples) / 100:.3f}"
+        for name in samples[0].cpu_us
+        if all(name in sample.cpu_us for sample in samples)
     )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """As Markdown. The first row is the head."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
 
     def line(row: Sequence[str]) -> str:
@@ -121,13 +161,15 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(rows[0]), f"{rule} |", *map(line, rows[1:])])
 
 
-def save(results: Results, machine: Mapping[str, str], settings: Mapping[str, object], path: Path) -> None:
-    """`path` with `.json` (every sample) and with `.md` (the tables)."""
+def save(
+    results: Results, machine: Mapping[str, str], settings: Mapping[str, object], extras: Extras, path: Path
+) -> None:
+    """`path` with `.json`: every sample."""
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "machine": dict(machine),
         "settings": dict(settings),
         "cases": {case.name: [asdict(sample) for sample in samples] for case, samples in results.items()},
+        "tables": {title: [list(row) for row in rows] for title, rows in extras.items()},
     }
     path.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
-    path.with_suffix(".md").write_text(markdown(results, machine))
