@@ -103,12 +103,12 @@ async def measure(directory: Path, keys: int, seconds: float, snapshots: int) ->
         async def take() -> None:
             for _ in range(snapshots):
                 began = perf_counter()
-                taken = await engine.snapshot()
+                taken = await engine.take_snapshot()
                 print(f"    {taken.size_bytes / 1e6:.1f} MB in {perf_counter() - began:.1f} s", flush=True)
 
         print(f"while {snapshots} snapshots are taken, one after the other")
         await write_during(engine, keys, take)
-        await engine.snapshot()
+        await engine.take_snapshot()
     began = perf_counter()
     async with EmbeddedEngine(config=config) as engine:
         ready = perf_counter() - began

@@ -22,7 +22,7 @@ async def used_directory(folder: Path) -> str:
     async with EmbeddedEngine(folder) as engine:
         for number in range(10):
             await engine.client.put(f"key {number}", "value")
-        await engine.snapshot()
+        await engine.take_snapshot()
         running = run(str(folder))
     assert running.exit_code == EXIT_LOCAL
     assert "data_directory_locked" in running.stderr

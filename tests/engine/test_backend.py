@@ -9,7 +9,7 @@ from tests.engine.quiet_node import quiet_replica
 
 @pytest.fixture
 def backend() -> NodeBackend:
-    return NodeBackend(quiet_replica())
+    return NodeBackend(quiet_replica(), lambda count: 0)
 
 
 def never(document: bytes, error: DEngineError | None) -> None:

@@ -28,7 +28,7 @@ async def used_directory(folder: Path, listen: str = "") -> Path:
         for number in range(10):
             await engine.client.put(f"key {number}", f"value {number}")
             if number == 5:
-                await engine.snapshot()
+                await engine.take_snapshot()
     return folder
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from d_engine.format.state_machine import ApplyContext
-from d_engine.kv import commands, lease_commands, queries, results
+from d_engine.kv import commands, lease_commands, queries, results, view_queries
 from d_engine.kv.holding import KEEP_LEASE, ON_LEASE, WITH_TTL
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.machine import KvStateMachine
@@ -132,7 +132,7 @@ def test_snapshot() -> None:
 def test_leases() -> None:
     machine, second = example_machine(), 10**9
     put, with_ttl, keep, swap, grant, keep_alive, revoke, expire, granted, kept = EXAMPLES[25:35]
-    get, got, listing, listed, stream, refused, ended = EXAMPLES[35:]
+    get, got, listing, listed, stream, refused, ended = EXAMPLES[35:42]
     assert put == commands.encode_held_put(b"job", b"x", False, ON_LEASE, 1)
     assert with_ttl == commands.encode_held_put(b"job", b"x", False, WITH_TTL, second // 4)
     assert keep == commands.encode_held_put(b"job", b"x", False, KEEP_LEASE, 0)
@@ -163,3 +163,15 @@ def test_a_put_on_a_lease_in_a_transaction() -> None:
     command = commands.encode_transaction(Transaction((), (step,), ()))
     assert commands.decode_command(command) == Transaction((), (step,), ())
     assert command[1:].startswith(bytes.fromhex("93 90 91 95 06 c4 03 6a 6f 62 c4 01 78 02 ce"))
+
+
+def test_pinned_views() -> None:
+    opening, reading, closing, opened, closed, refused = EXAMPLES[42:]
+    assert opening == view_queries.encode_question(view_queries.OpenView())
+    asked = view_queries.ReadView(8, queries.GetRange(b"a", b"k", 1))
+    assert reading == view_queries.encode_question(asked)
+    assert view_queries.decode_question(reading) == asked
+    assert closing == view_queries.encode_question(view_queries.CloseView(8))
+    assert view_queries.decode_answer(opened) == view_queries.ViewOpened(8, 3, 2, 60.0)
+    assert view_queries.decode_answer(closed) == view_queries.ViewClosed()
+    assert refused == view_queries.encode_answer(view_queries.ViewRefused("view_expired", "no"))

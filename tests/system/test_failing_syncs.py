@@ -83,7 +83,7 @@ def test_a_sync_of_the_directory_that_fails_stops_the_node(tmp_path: Path) -> No
             await client.put("k", "v")
             with Strace(node.pid, "fsync:error=EIO:when=1", tmp_path / "trace") as trace:
                 with pytest.raises(DEngineError):
-                    await client.snapshot()
+                    await client.take_snapshot()
                 assert await asyncio.to_thread(node.wait) == 6
         check_no_second_sync(trace, "fsync")
         assert "disk: syncing the directory failed: [errno 5 EIO]" in node.log.read_text()

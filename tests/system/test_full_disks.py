@@ -113,13 +113,13 @@ def test_a_snapshot_without_room_is_given_up_and_nothing_else(tmp_path: Path) ->
                 await client.put(f"key {number}", acknowledged[f"key {number}"])
             disk.load(leave_bytes=2 << 20)
             with pytest.raises(DiskFullError):
-                await client.snapshot()
+                await client.take_snapshot()
             async with asyncio.timeout(10):
                 while [name for name in os.listdir(node.data_dir) if name.startswith("snapshot-")]:
                     await asyncio.sleep(0.02)
             await check_all_there(client, acknowledged)
             disk.unload()
-            taken = await client.snapshot()
+            taken = await client.take_snapshot()
             assert taken.size_bytes > 100 * len(VALUE)
             await until_written(client, "after")
 

@@ -35,7 +35,7 @@ def now(endpoints: str, output: str, timeout: float) -> None:
     async def ask() -> SnapshotInfo:
         # Of this very node: no other is looked for.
         async with connect(endpoints, discover=False) as client:
-            return await client.snapshot(timeout=timeout)
+            return await client.take_snapshot(timeout=timeout)
 
     taken = run_loop(ask())
     if output == "json":

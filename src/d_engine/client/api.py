@@ -31,6 +31,7 @@ from d_engine.client.operations import (
     WriteResult,
 )
 from d_engine.client.pager import RangePager
+from d_engine.client.views_api import PinnedView, ViewsApi
 from d_engine.format.ids import Incarnation, NodeId, Term
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.queries import Count, Scan
@@ -57,6 +58,7 @@ __all__ = [
     "Operation",
     "OperationResult",
     "PeerStatus",
+    "PinnedView",
     "Put",
     "RangePager",
     "Relation",
@@ -143,7 +145,7 @@ class Status(Struct, frozen=True):
     metrics: dict[str, int | float] = field(default_factory=dict)
 
 
-class Client(ManyKeysApi, LeasesApi):
+class Client(ManyKeysApi, LeasesApi, ViewsApi):
     """A strongly consistent key-value store.
 
     Every write is on the stable storage of a majority before it is acknowledged, and takes effect exactly once.
@@ -291,7 +293,7 @@ class Client(ManyKeysApi, LeasesApi):
         """How the node that is asked is doing."""
 
     @abstractmethod
-    async def snapshot(self, *, timeout: float | None = None) -> SnapshotInfo:
+    async def take_snapshot(self, *, timeout: float | None = None) -> SnapshotInfo:
         """Let the node that is asked take a snapshot of what it has applied, and wait until it is on stable storage.
         Nodes take them by themselves; this is for before an upgrade or a copy of the directory. Raises `SnapshotError`
         where there is nothing to take yet, `DiskFullError`, and `OutcomeUnknownError` if it takes longer than

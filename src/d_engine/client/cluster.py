@@ -29,7 +29,7 @@ class ClusterClient(Client):
     async def status(self, *, timeout: float | None = None) -> Status:
         return decode_status(await self._operate("status", timeout))
 
-    async def snapshot(self, *, timeout: float | None = None) -> SnapshotInfo:
+    async def take_snapshot(self, *, timeout: float | None = None) -> SnapshotInfo:
         return decode_snapshot(await self._operate("snapshot", timeout))
 
     async def transfer(self, to: NodeId, *, timeout: float | None = None) -> None:

@@ -78,6 +78,11 @@ class Dispatcher:
             self._dialer.look()
         self._pulse.active()
 
+    @property
+    def address(self) -> str:
+        """Of the node that is used now, or that would be tried first."""
+        return self._endpoints.order(self._loop.time())[0] if self._link is None else self._link.address
+
     async def closed(self) -> None:
         """Wait until all connections are closed, after `end`."""
         await self._dialer.stop()

@@ -5,7 +5,8 @@ group and each batch of queries, over one connection that all tasks share.
 """
 
 import asyncio
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from d_engine.client.dispatcher import Dispatcher
 from d_engine.client.endpoints import Endpoints, parse_endpoints
 from d_engine.client.link import Call
 from d_engine.client.reader import AnswersDone, BatchReader
+from d_engine.client.views import NodeAsker
 from d_engine.client.writer import MAX_PENDING_WRITES, GroupWriter, OutcomeDone
 from d_engine.format.errors import DEngineError, OutcomeUnknownError, ProtocolError
 from d_engine.format.ids import ClusterId
@@ -150,6 +152,17 @@ class RemoteClient(BaseClient):
         self, policy: int, min_revision: int, query: bytes, timeout: float | None
     ) -> "asyncio.Future[bytes]":
         return self._reader.read(policy, min_revision, query, timeout)
+
+    @asynccontextmanager
+    async def _one_node(self) -> AsyncIterator[NodeAsker]:
+        """A connection of its own, to the node that is used now: requests of this client may go elsewhere tomorrow."""
+        timeout = self._timeout
+        async with connect(self._dispatcher.address, request_timeout=timeout, discover=False) as client:
+
+            async def ask(query: bytes, consistency: str, timeout: float | None) -> bytes:
+                return await client._ask(query, consistency, None, timeout)
+
+            yield ask
 
     def _manage(self, operation: str, arguments: bytes, timeout: float | None) -> "asyncio.Future[bytes]":
         return self._transport.manage(operation, arguments, timeout or self._timeout)

@@ -11,11 +11,13 @@ import msgspec
 
 from d_engine.client.api import SnapshotInfo
 from d_engine.engine.status import leader_of, members_of, status_of
+from d_engine.engine.views import PinnedViews
 from d_engine.format.configuration import Member
 from d_engine.format.errors import DEngineError, InvalidRequestError
 from d_engine.format.ids import MAX_NODE_ID, MAX_U63, Nanoseconds
 from d_engine.format.limits import MAX_MEMBERS
 from d_engine.format.messages import MemberChange
+from d_engine.kv.machine import KvStateMachine
 from d_engine.replica.changer import TRANSFER
 from d_engine.replica.outcome import GroupDone, ReadDone
 from d_engine.replica.replica import Replica
@@ -61,12 +63,15 @@ QUESTIONS = frozenset(("status", "members", "leader"))
 class NodeBackend:
     """One node's answers."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, random_bits: Callable[[int], int]) -> None:
         self._replica = replica
+        machine = replica.applier.state_machine
         self.propose: Callable[[bytes, Nanoseconds, GroupDone], None] = replica.propose
         self.open_session: Callable[[Nanoseconds, GroupDone], None] = replica.open_session
         self.read: Callable[[int, int, Nanoseconds, int, ReadDone], None] = replica.read
-        self.query: Callable[[bytes], bytes] = replica.applier.state_machine.query
+        self.query: Callable[[bytes], bytes] = machine.query
+        if isinstance(machine, KvStateMachine):
+            self.query = PinnedViews(machine, random_bits).query
 
     def manage(self, operation: str, arguments: bytes, timeout: Nanoseconds, done: DocumentDone) -> None:
         """Everything rare."""

@@ -77,7 +77,7 @@ class NodeCore:
             self._disk.close(IDLE_CLOSE_SECONDS)
             raise
         log_recovery(self.replica)
-        self.backend = NodeBackend(self.replica)
+        self.backend = NodeBackend(self.replica, self._host.random_bits)
         self._listener = Listener(
             identity,
             self._network.accept,

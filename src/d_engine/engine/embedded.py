@@ -186,10 +186,10 @@ class EmbeddedEngine:
         """
         return self.node.membership_change_notifier()
 
-    async def snapshot(self, timeout: float = SNAPSHOT_SECONDS) -> SnapshotInfo:
+    async def take_snapshot(self, timeout: float = SNAPSHOT_SECONDS) -> SnapshotInfo:
         """Take a snapshot of what this node has applied, and wait until it is on stable storage. Nodes take them by
         themselves. Raises as `Client.snapshot`."""
-        return await self.client.snapshot(timeout=timeout)
+        return await self.client.take_snapshot(timeout=timeout)
 
     def metrics(self) -> dict[str, int | float]:
         """Counters since the start of the node, and gauges of this moment. Raises `EngineStoppedError`."""

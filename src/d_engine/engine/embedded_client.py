@@ -9,10 +9,12 @@ while a command changes several keys; a read that sees it odd, or changed, goes 
 import asyncio
 import threading
 from asyncio import AbstractEventLoop, Future
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from d_engine.client.api import Consistency, KeyValue, Text
 from d_engine.client.base import BaseClient
 from d_engine.client.reader import BatchReader
+from d_engine.client.views import NodeAsker
 from d_engine.client.writer import GroupWriter
 from d_engine.engine.node import Node
 from d_engine.engine.transport import Transport
@@ -144,6 +146,12 @@ class EmbeddedClient(BaseClient):
 
     def _read(self, policy: int, min_revision: int, query: bytes, timeout: float | None) -> "Future[bytes]":
         return self._binding().reader.read(policy, min_revision, query, timeout)
+
+    def _one_node(self) -> AbstractAsyncContextManager[NodeAsker]:
+        async def ask(query: bytes, consistency: str, timeout: float | None) -> bytes:
+            return await self._ask(query, consistency, None, timeout)
+
+        return nullcontext(ask)
 
     def _manage(self, operation: str, arguments: bytes, timeout: float | None) -> "Future[bytes]":
         seconds = timeout or self._node.config.client.request_timeout_s

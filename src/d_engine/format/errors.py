@@ -86,6 +86,18 @@ class LeaseLimitError(NotAppliedError):
     code = "lease_limit"
 
 
+class ViewLimitError(NotAppliedError):
+    """The node keeps as many pinned views as it may. Close one, or try later."""
+
+    code = "view_limit"
+
+
+class ViewExpiredError(NotAppliedError):
+    """The node does not keep the pinned view any more: its time is over, or the node was restarted. Open a new one."""
+
+    code = "view_expired"
+
+
 class OutcomeUnknownError(DEngineError):
     """The command was sent and its result cannot be learned. It may or may not have been applied."""
 

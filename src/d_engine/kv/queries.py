@@ -7,7 +7,7 @@ asking for too many large keys by name is an error.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, TypeAlias
+from typing import Annotated, Protocol, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
@@ -222,7 +222,17 @@ def answer_query(store: Store, request: bytes | memoryview, clock: Callable[[], 
     return _ENCODER.encode(_leases(store, query, clock()))
 
 
-def get_entries(store: Store, keys: Sequence[bytes]) -> Entries | QueryFailed:
+class Readable(Protocol):
+    """A store, or a view of one."""
+
+    @property
+    def revision(self) -> int: ...
+
+    @property
+    def get(self) -> Callable[[bytes], KeyValue | None]: ...
+
+
+def get_entries(store: Readable, keys: Sequence[bytes]) -> Entries | QueryFailed:
     """Look every key up."""
     entries = tuple(map(store.get, keys))
     size = sum(len(entry.key) + len(entry.value) for entry in entries if entry is not None)
@@ -235,11 +245,15 @@ def get_entries(store: Store, keys: Sequence[bytes]) -> Entries | QueryFailed:
 
 def get_range(store: Store, query: GetRange) -> Scan:
     """Walk the range."""
-    entries = store.range(query.start, query.end, query.reverse)
+    return scan(store, store.range(query.start, query.end, query.reverse), query)
+
+
+def scan(store: Readable, entries: Iterator[KeyValue], query: GetRange) -> Scan:
+    """Answer the query with these entries, as many as fit."""
     return _scan(store, map(_without_value, entries) if query.keys_only else entries, query.limit)
 
 
-def _scan(store: Store, entries: Iterator[KeyValue], limit: int) -> Scan:
+def _scan(store: Readable, entries: Iterator[KeyValue], limit: int) -> Scan:
     """Walk until the entries, the limit or the answer's size ends."""
     items: list[KeyValue] = []
     size = 0

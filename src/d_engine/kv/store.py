@@ -55,6 +55,12 @@ class StoreView:
         """The entries whose keys begin with `prefix` and, if `after` is given, are greater than it, in key order."""
         return _scan(self.get, self._keys, prefix, after)
 
+    def range(self, start: bytes, end: bytes | None) -> Iterator[KeyValue]:
+        """The entries from `start` up to but without `end`, in key order."""
+        keys = self._keys.from_key(start)
+        for key in keys if end is None else takewhile(end.__gt__, keys):
+            yield _found(key, self.get(key))
+
     def frozen_leases(self) -> FrozenLeases:
         """The leases that there were."""
         return self._leases
