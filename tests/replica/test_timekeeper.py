@@ -20,12 +20,17 @@ class Holder:
     def __init__(self, room: Room, seat: Seat) -> None:
         self.room, self.seat = room, seat
         self._number = 0
+        self._group = b""
         self._session = self._wait(lambda done: seat.alive.open_session(10 * SECOND, done)).revision
 
     def do(self, *commands: bytes) -> list[bytes]:
         self._number += 1
-        group = encode_group(self._session, self._number, self._number - 1, commands)
-        outcome = self._wait(lambda done: self.seat.alive.propose(group, 10 * SECOND, done))
+        self._group = encode_group(self._session, self._number, self._number - 1, commands)
+        return self.again(self.seat)
+
+    def again(self, seat: Seat) -> list[bytes]:
+        """Send the last group, through this node."""
+        outcome = self._wait(lambda done: seat.alive.propose(self._group, 10 * SECOND, done))
         assert outcome.error is None, outcome.error
         return list(outcome.results)
 
@@ -155,3 +160,29 @@ def test_without_leases_nothing_is_proposed() -> None:
     room.run(5 * SECOND)
     assert room.leader.alive.raft.last_index == before
     assert room.leader.alive.router.timekeeper.deadline(room.time) is None
+
+
+def test_a_grant_that_is_repeated_is_one_lease() -> None:
+    """Section 4, sessions: the same group again, after the leader changed and everybody restarted from a snapshot."""
+    room = Room(3)
+    holder = Holder(room, room.leader)
+    first = holder.do(encode_grant(60 * SECOND), encode_held_put(b"a", b"", False, WITH_TTL, 60 * SECOND))
+    old = room.leader
+    room.cut(old.id)
+    room.until(lambda: room.leads() not in (None, old))
+    room.mend(old.id)
+    assert holder.again(room.leader) == first
+
+    taken: list[object] = []
+    for seat in room.seats.values():
+        seat.alive.snapshot(lambda header, error: taken.append(header))
+    room.until(lambda: len(taken) == 3)
+    for seat in room.seats.values():
+        seat.stop()
+    for seat in room.seats.values():
+        seat.start()
+    room.until(lambda: room.leads() is not None)
+    assert holder.again(room.follower) == first
+    machine = room.leader.alive.applier.state_machine
+    assert isinstance(machine, KvStateMachine)
+    assert (machine.store.leases.granted, len(machine.store.leases)) == (2, 2)
