@@ -234,10 +234,23 @@ def test_a_dead_voter_is_replaced_by_one_that_is_still_to_be_started() -> None:
 def test_a_living_voter_is_replaced_by_one_that_has_caught_up_only() -> None:
     room = Room(3)
     old = room.follower.id
-    step = (change("remove", old), change("add_learner", 4), change("promote", 4))
+    step = (change("remove", old), change("add_learner", 4, "n4:1"), change("promote", 4))
     assert "it is no member yet" in refusal(room.carry_out(*step))
     room.join(4)
     room.run(SECOND)
 
     assert room.carry_out(*step) is None
     assert voters(room) == tuple(sorted({1, 2, 3, 4} - {old}))
+
+
+def test_nobody_unknown_takes_a_dead_voters_place() -> None:
+    """Without an address it could never be reached, and the node that comes under its number would be refused."""
+    room = Room(3)
+    dead = room.follower
+    dead.stop()
+    room.run(SECOND)
+    step = (change("remove", dead.id), change("add_learner", 4), change("promote", 4))
+    error = room.carry_out(*step)
+    assert isinstance(error, MembershipError)
+    assert "nobody knows where it is" in str(error)
+    assert dead.id in voters(room)

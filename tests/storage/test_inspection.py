@@ -4,10 +4,11 @@ from itertools import pairwise
 
 import pytest
 
-from d_engine.format.state import HardState
+from d_engine.format.state import HardState, Quarantine
 from d_engine.storage.disk import DiskOperation
 from d_engine.storage.identity import IDENTITY_NAME, load_identity
 from d_engine.storage.inspection import DirectoryReport, Inspection
+from d_engine.storage.quarantine import saving
 from tests.storage.crash_disk import CrashDisk
 from tests.storage.logs import Log, configuration, configuration_entry, entries, meta, recover, segments
 from tests.storage.snapshots import save
@@ -138,3 +139,11 @@ def test_unfinished_and_foreign_files_are_listed() -> None:
     for name in ("snapshot-save.tmp", "homework.txt"):
         disk.names[name] = disk.names[IDENTITY_NAME].copy()
     assert look(disk).others == ("homework.txt", "snapshot-save.tmp")
+
+
+def test_a_directory_in_quarantine_is_damaged() -> None:
+    disk = used_directory()
+    disk.run(saving(HardState(4, 3), Quarantine("its digest differs", 31, True)))
+    assert look(disk).damage == ("quarantine: its digest differs",)
+    disk.flip("quarantine", 20)
+    assert "quarantine is damaged" in look(disk).damage[0]

@@ -49,11 +49,17 @@ def change_of(asked: MemberChange) -> Change:
 
 
 def is_done(change: Change, configuration: Configuration) -> bool:
-    """Whether the change was made already. An answer can be lost: asking twice changes nothing."""
+    """Whether the change was made already. An answer can be lost: asking twice changes nothing. Raises
+    `MembershipError` for a newcomer that can never be the node that is meant."""
     if not isinstance(change, AddLearner):
         return False
     asked, member = change.member, configuration.member(change.member.id)
     if member is None:
+        if not asked.address and not asked.incarnation:
+            raise MembershipError(
+                f"node {asked.id} is no member yet, and nobody knows where it is: start it with --join, or give"
+                " its address"
+            )
         return False
     if asked.incarnation and member.incarnation and asked.incarnation != member.incarnation:
         raise MembershipError(

@@ -15,6 +15,7 @@ from d_engine.format.state import HardState
 from d_engine.storage.disk import Disk
 from d_engine.storage.identity import IDENTITY_BYTES, IDENTITY_NAME, decode_identity
 from d_engine.storage.outline import Outline
+from d_engine.storage.quarantine import QUARANTINE_NAME, load_quarantine
 from d_engine.storage.records import EMPTY_CONFIGURATION
 from d_engine.storage.recovery import Recovery
 from d_engine.storage.segment import Segment
@@ -91,12 +92,18 @@ class Inspection:
         self.snapshots: list[SnapshotFile] = []
         """The good ones, newest first."""
         node_id, incarnation = self._read_identity()
+        self._read_quarantine()
         self.recovery = Recovery(disk)
         log = self._read_log()
         self._read_snapshots()
         self._check_continuity()
         reports = tuple(SnapshotReport(file.name, file.header.size, file.meta) for file in self.snapshots)
-        known = {IDENTITY_NAME, *(segment.name for segment in log.segments), *snapshot_names(disk)}
+        known = {
+            IDENTITY_NAME,
+            QUARANTINE_NAME,
+            *(segment.name for segment in log.segments),
+            *snapshot_names(disk),
+        }
         others = tuple(sorted(name for name in disk.files() if name not in known))
         self.report = DirectoryReport(node_id, incarnation, log, reports, others, tuple(self._damage))
 
@@ -109,6 +116,16 @@ class Inspection:
         except (CorruptionError, UnknownFormatError) as error:
             self._damage.append(str(error))
             return 0, 0
+
+    def _read_quarantine(self) -> None:
+        """A node that is in quarantine does not trust what it has, so nobody else should."""
+        try:
+            record = load_quarantine(self._disk)
+        except (CorruptionError, UnknownFormatError) as error:
+            self._damage.append(str(error))
+        else:
+            if record is not None:
+                self._damage.append(f"{QUARANTINE_NAME}: {record.quarantine.reason}")
 
     def _read_log(self) -> LogReport:
         recovery = self.recovery
