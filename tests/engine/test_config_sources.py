@@ -44,6 +44,7 @@ max_watches_per_client = 2
 engine = "memory"
 segment_bytes = 1_048_576
 log_cache_bytes = 0
+repair = false
 marker_interval_s = 30.0
 
 [client]

@@ -29,6 +29,8 @@ def settings_options(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> None:
         settings = {key: kwargs.pop(name.replace("-", "_")) for name, (key, _) in _OPTIONS.items()}
+        if kwargs.pop("no_repair"):
+            settings["storage.repair"] = "false"
         for flag in ("insecure_listen", "read_only"):
             if kwargs.pop(flag):
                 settings[f"cluster.{flag}"] = "true"
@@ -50,6 +52,11 @@ def settings_options(function: Callable[..., None]) -> Callable[..., None]:
     )(decorated)
     decorated = click.option(
         "--read-only", is_flag=True, help="With --join: a learner for ever, which never becomes a voter."
+    )(decorated)
+    decorated = click.option(
+        "--no-repair",
+        is_flag=True,
+        help="Refuse to start on damaged data instead of repairing it from other members.",
     )(decorated)
     for name, (_, text) in reversed(_OPTIONS.items()):
         decorated = click.option(f"--{name}", help=text)(decorated)

@@ -84,12 +84,14 @@ class LimitsConfig:
 
 @dataclass(frozen=True, slots=True)
 class StorageConfig:
-    """The log. The engine "memory" forgets everything when the process ends. Every `marker_interval_s` the members
+    """The log. The engine "memory" forgets everything when the process ends. Damaged data is repaired from other
+    members unless `repair` is false: then the node refuses to start, or stops. Every `marker_interval_s` the members
     compare what they have applied; only the leader's setting counts."""
 
     engine: str = field("wal", Choice(("wal", "memory")))
     segment_bytes: int = field(64 * _MEBIBYTE, Whole(_MEBIBYTE, MAX_SEGMENT_BYTES))
     log_cache_bytes: int = field(32 * _MEBIBYTE, Whole(0, 1024 * _MEBIBYTE))
+    repair: bool = field(True, Flag())
     marker_interval_s: float = field(60.0, Seconds(_DAY_S))
 
 

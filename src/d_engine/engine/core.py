@@ -39,6 +39,7 @@ from d_engine.server.connection import ClientHandler
 from d_engine.storage.disk import Disk
 from d_engine.storage.identity import IDENTITY_NAME, load_identity
 from d_engine.storage.memory import MemoryDisk
+from d_engine.storage.quarantine import QUARANTINE_NAME
 from d_engine.storage.snapshots import SnapshotFiles
 
 _log = logging.getLogger(__name__)
@@ -191,6 +192,7 @@ def replica_settings(config: EngineConfig, incarnation: Incarnation) -> ReplicaS
             max_watches=limits.max_watches,
             max_per_owner=limits.max_watches_per_client,
         ),
+        repair=config.storage.repair,
         marker_ns=int(config.storage.marker_interval_s * SECOND),
     )
 
@@ -221,8 +223,10 @@ def _check_files(files: Sequence[str], config: EngineConfig) -> None:
                 ' not look at it: set that to "wal", or configure an empty directory'
             )
         return
-    if IDENTITY_NAME in files and not any(
-        name.startswith("log-") and name.endswith(".wal") for name in files
+    if (
+        IDENTITY_NAME in files
+        and QUARANTINE_NAME not in files
+        and not any(name.startswith("log-") and name.endswith(".wal") for name in files)
     ):
         raise CorruptionError(
             f"the data directory {directory} has an identity but no log: its log was removed, or its first start was "

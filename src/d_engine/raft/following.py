@@ -182,5 +182,6 @@ class FollowerLog:
         # The acknowledgement waits for a write behind the log's own reset: that one being durable, so is the reset.
         state.durability.rewrite = True
         # Nothing behind it is there any more, whatever the leader was known to agree with.
-        state.following = Following(meta.index)
+        # At a start no leader is known to agree with anything.
+        state.following = Following(meta.index if state.leader else 0)
         return True

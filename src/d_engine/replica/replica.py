@@ -84,7 +84,7 @@ class Replica:
         was changed then."""
         self.settings = settings
         self.error: DEngineError | None = None
-        recovered, recorded = recover_log(storage, files.disk, settings.repair)
+        recovered, recorded = recover_log(storage, files.disk, settings)
         core, draw = _raft_settings(settings), host.random_bits
         self.raft = Raft(core, recovered, settings.bootstrap, storage.read, draw, host.now())
         self.counters = Counters()
@@ -139,6 +139,7 @@ class Replica:
             self.router.timekeeper,
         )
         restored = snapshots.recover(host.now())
+        self.executor.guard.closed = self.raft.isolation.stands_still
         if restored is not None:
             self.executor.configured(restored.index, restored.configuration)
 

@@ -60,7 +60,7 @@ class Snapshots:
         self._storage = storage
         self._network = network
         self._applier = applier
-        self._part_bytes = settings.snapshots.part_bytes
+        self._settings = settings
         self._retention = Retention(settings.snapshots)
         self.wake = wake
         self._failure: DEngineError | None = None
@@ -77,9 +77,12 @@ class Snapshots:
         file, base = files.newest, raft.first_index - 1
         if base > (0 if file is None else file.header.index):
             found = f"; {'; '.join(files.refused)}" if files.refused else ""
-            raise CorruptionError(
-                f"the log begins at {base + 1}, and no good snapshot stands for what was before{found}"
-            )
+            text = f"the log begins at {base + 1}, and no good snapshot stands for what was before{found}"
+            if not self._settings.repair or raft.configuration.all_voters == (raft.node_id,):
+                raise CorruptionError(text)
+            # There is no state to apply the log to: a peer's has to come.
+            raft.isolation.begin(text, now)
+            return None
         if file is None:
             return None
         self._begin_behind(file.meta, now)
@@ -138,7 +141,7 @@ class Snapshots:
         if file is not None and offset < file.header.size:
             size, digest = file.header.size, file.header.digest
             try:
-                data = file.read(offset, max(1, min(request.length, self._part_bytes)))
+                data = file.read(offset, max(1, min(request.length, self._settings.snapshots.part_bytes)))
             except (CorruptionError, UnknownFormatError):
                 # The digest tells the peer if what it has is of another file.
                 self._scrubber.doubt(file)

@@ -4,13 +4,14 @@ Implement `LogStorage` to keep the log elsewhere; `d_engine.testing` holds a sui
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from d_engine.format.entry import Entry
 from d_engine.format.errors import DEngineError
 from d_engine.format.ids import LogIndex
 from d_engine.format.messages import SnapshotMeta
 from d_engine.format.state import HardState, RecoveredLog
+from d_engine.storage.salvage import Repair
 
 
 class LogStorage(Protocol):
@@ -56,3 +57,14 @@ class LogStorage(Protocol):
     def retry(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class RepairableStorage(Protocol):
+    """What an engine may offer that can still use a part of a damaged log, if the rest can be had from other members.
+
+    `recover_part` is `recover`, but before it cuts off what cannot be read it calls `repair` with what it found, and
+    returns the good beginning. If `repair` raises, nothing was changed.
+    """
+
+    def recover_part(self, repair: Repair) -> RecoveredLog: ...

@@ -113,7 +113,7 @@ class Recovery:
         reader = SegmentReader(self._disk, segment, self._disk.size(segment.name))
         if reader.size != segment.size:
             raise CorruptionError(f"{segment.name} has {reader.size} bytes instead of {segment.size}")
-        self._replay(segment, reader)
+        self.replay(segment, reader)
         if segment.empty or any(reader.bytes_at(segment.end, FRAME_BYTES)):
             raise CorruptionError(
                 f"{segment.name}, offset {segment.end}: a record that had been synced is damaged"
@@ -123,7 +123,7 @@ class Recovery:
     def _replay_last(self, segment: Segment) -> Sequence[DiskOperation]:
         """The segment that was being written. Returns what makes its content durable and its rest zeros."""
         reader = SegmentReader(self._disk, segment, self._disk.size(segment.name))
-        self._replay(segment, reader)
+        self.replay(segment, reader)
         name, end = segment.name, segment.end
         dirty_end = reader.end_of_data(end)
         if dirty_end > end:
@@ -169,7 +169,7 @@ class Recovery:
 
     # --- records -------------------------------------------------------------------------------------------------
 
-    def _replay(self, segment: Segment, reader: SegmentReader) -> None:
+    def replay(self, segment: Segment, reader: SegmentReader) -> None:
         """Take in all valid records; `segment.end` is where they end."""
         self.segments.begin(segment)
         while (frame := reader.frame_at(segment.end)) is not None:

@@ -44,8 +44,8 @@ from d_engine.storage.disk import (
 from d_engine.storage.outline import Outline
 from d_engine.storage.reader import read_entries
 from d_engine.storage.records import Head, RecordType
-from d_engine.storage.recovery import Recovery
 from d_engine.storage.retirement import Retirement
+from d_engine.storage.salvage import Repair, recover_or_salvage
 from d_engine.storage.segment import MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, Segments
 from d_engine.storage.spare import Spare
 
@@ -91,8 +91,11 @@ class WalStorage:
     def recover(self) -> RecoveredLog:
         """Repair what a crash may leave, and return what is durable. Raises `CorruptionError`, `UnknownFormatError`,
         or what the disk raises."""
-        recovery = Recovery(self._disk)
-        recovery.run()
+        return self.recover_part(None)
+
+    def recover_part(self, repair: Repair | None) -> RecoveredLog:
+        """The same, and of a damaged log the good beginning if `repair` agrees."""
+        recovery = recover_or_salvage(self._disk, repair)
         self._outline = recovery.outline
         self._spare.segment = recovery.spare
         head = Head(recovery.hard_state, recovery.outline.last_index, recovery.outline.base)
@@ -242,15 +245,16 @@ class WalStorage:
             # If a crash left only its header, recovery would take it for a segment that has lost its records.
             operations = (RemoveFile(active.name), SyncDirectory())
             active.abandon()
-        self._disk.submit(Lane.LOG, operations, self._on_cut_back)
 
-    def _on_cut_back(self, error: DEngineError | None) -> None:
-        if error is not None:
-            self._fail(error)
-            return
-        self._outstanding = False
-        self._no_room = True
-        self._tell_full()
+        def done(error: DEngineError | None) -> None:
+            if error is not None:
+                self._fail(error)
+                return
+            self._outstanding = False
+            self._no_room = True
+            self._tell_full()
+
+        self._disk.submit(Lane.LOG, operations, done)
 
     def _fail(self, error: DEngineError) -> None:
         listeners, self._listeners = self._listeners, None

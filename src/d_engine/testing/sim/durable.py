@@ -9,11 +9,12 @@ beginning of that continuation, and nothing else: that is what recovery is held 
 """
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from d_engine.format.entry import ENTRY_HEADER_BYTES
 from d_engine.format.ids import LogIndex, NodeId, Term
 from d_engine.format.state import HardState, RecoveredLog, TermRun
+from d_engine.storage.quarantine import QUARANTINE_NAME
 from d_engine.storage.records import FRAME_BYTES, RECORD_MAGIC, RecordType, decode_meta
 from d_engine.testing.sim.violations import InvariantBroken
 
@@ -158,6 +159,9 @@ class DiskOracle:
         self._order: list[tuple[str, Record]] = []
         """By file: what the cache may show and the platter may lack."""
         self._survivors: list[Record] | None = None
+        self._salvaged: HardState | None = None
+        self._noted = HardState()
+        """Term and vote that the record of a quarantine keeps while the log may lack them."""
 
     # --- what the disk tells ---
 
@@ -175,7 +179,9 @@ class DiskOracle:
     def synced(self, name: str) -> None:
         """And on the platter."""
         for record in self._pending.pop(name, ()):
-            record.apply(self.durable)
+            # What recovery writes once more, of a log that it cuts, is judged when it is done.
+            if self._salvaged is None:
+                record.apply(self.durable)
         self._order = [(file, record) for file, record in self._order if file != name]
 
     def sync_failed(self, name: str) -> None:
@@ -190,6 +196,8 @@ class DiskOracle:
 
     def removed(self, name: str) -> None:
         """The file is gone."""
+        if name == QUARANTINE_NAME:
+            self._noted = HardState()
         if self._pending.pop(name, None) is not None:
             self._order = [(file, record) for file, record in self._order if file != name]
 
@@ -211,7 +219,40 @@ class DiskOracle:
         self.durable = LogState()
         self._pending.clear()
         self._order.clear()
-        self._survivors = None
+        self._survivors = self._salvaged = None
+        self._noted = HardState()
+
+    def salvaging(self, hard_state: HardState) -> None:
+        """Recovery is about to use a part of a damaged log, which still told this term and vote. It may be interrupted
+        and begin again."""
+        newest = max(self._noted, hard_state, key=lambda state: (state.term, state.vote))
+        self._salvaged = self._noted = newest
+
+    def _check_salvaged(self, expected: "Expectation", log: RecoveredLog, told: HardState) -> None:
+        """The part is a part of what was durable or may have survived, and the vote is not lost."""
+        most = expected.durable.copy()
+        for record in expected.records:
+            record.apply(most)
+        durable = expected.durable
+        if (told.term, told.vote) < (durable.term, durable.vote):
+            raise InvariantBroken("I8", f"node {self._node} recovers {told}; durable was {durable}")
+        part = LogState(told.term, told.vote)
+        if log.snapshot is not None:
+            part.base, part.base_term = log.snapshot.index, log.snapshot.term
+        ends = [*(run.first_index for run in log.term_runs[1:]), log.last_index + 1]
+        ends = [*(run.first_index for run in log.term_runs[1:]), log.last_index + 1]
+        for run, end in zip(log.term_runs, ends, strict=False):
+            for index in range(max(run.first_index, part.base + 1), end):
+                known = durable if durable.term_at(index) == run.term else most
+                checksum = known.checksum_at(index)
+                if checksum is None and index > known.base:
+                    raise InvariantBroken(
+                        "I5", f"node {self._node} recovers entry {index}@{run.term}; durable was {durable}"
+                    )
+                part.put(index, run.term, checksum or 0)
+        self.durable = part
+        self._salvaged = self._survivors = None
+        self._order.clear()
 
     def recovering(self) -> "Expectation":
         """Before recovery begins: what it may find."""
@@ -220,6 +261,11 @@ class DiskOracle:
 
     def check_recovered(self, expected: "Expectation", log: RecoveredLog) -> None:
         """Recovery found `log`. Raises `InvariantBroken`."""
+        if self._salvaged is not None:
+            self._check_salvaged(expected, log, self._salvaged)
+            return
+        newest = max(self._noted, log.hard_state, key=lambda state: (state.term, state.vote))
+        log = replace(log, hard_state=newest)
         candidate = expected.durable.copy()
         matches = candidate.is_as_recovered(log)
         for record in expected.records:

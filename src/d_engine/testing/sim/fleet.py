@@ -44,6 +44,8 @@ class Fleet:
         self._trial = trial
         self._clients: dict[str, AnyClient] = {}
         self._lives = 0
+        self._left: dict[NodeId, bool] = {}
+        """Nodes that clients stay away from."""
 
     def begin(self) -> None:
         """Remote clients begin; embedded ones do when their nodes start."""
@@ -52,7 +54,7 @@ class Fleet:
 
     def node_started(self, node: NodeId) -> None:
         """Its process brings a client along."""
-        if node <= self._script.embedded and not self.stopped:
+        if node <= self._script.embedded and not self.stopped and node not in self._left:
             self._begin(f"e{node}", node)
 
     def node_ended(self, node: NodeId) -> None:
@@ -60,6 +62,25 @@ class Fleet:
         client = self._clients.pop(f"e{node}", None)
         if client is not None:
             client.crash()
+
+    def leave(self, node: NodeId) -> None:
+        """Clients on that node end, others go elsewhere, until they `come_back`."""
+        if node in self._left:
+            return
+        self._left[node] = True
+        for name, client in sorted(self._clients.items()):
+            if client.path.home == node:
+                self._clients.pop(name).crash()
+        for path in self.remote_paths():
+            path.cut_off[node] = path.cut_off.get(node, 0) + 1
+
+    def come_back(self, node: NodeId) -> None:
+        """The opposite."""
+        if self._left.pop(node, None) is None:
+            return
+        for path in self.remote_paths():
+            path.cut_off[node] -= 1
+        self.node_started(node)
 
     def remote_paths(self) -> list[ClientPath]:
         """Of the remote clients."""
@@ -112,6 +133,7 @@ class Fleet:
         rng = split(script.seed, script.profile, "client", name, self._lives)
         quality = Quality(features.latency, features.jitter)
         path = ClientPath(self._events, self._trace, rng, self._nodes, home, quality)
+        path.cut_off.update(dict.fromkeys(self._left, 1))
         full_name = f"{name}-{self._lives}"
         if self._trial is not None:
             return ApplicationClient(

@@ -165,8 +165,13 @@ def _is_ready(world: World) -> bool:
 
 
 def _are_level(world: World) -> bool:
-    """Everybody has applied the same."""
-    replicas = [node.process.replica for node in _present(world) if node.process is not None]
+    """Everybody has applied the same, and nobody's state is wrong."""
+    processes = [node.process for node in _present(world) if node.process is not None]
+    replicas = [process.replica for process in processes]
+    if any(process.machine.diverged for process in processes) or any(
+        replica.raft.isolation.stands_still for replica in replicas
+    ):
+        return False
     return len({replica.applier.applied_index for replica in replicas}) == 1
 
 

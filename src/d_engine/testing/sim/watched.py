@@ -12,13 +12,15 @@ from d_engine.format.ids import LogIndex, Nanoseconds
 from d_engine.format.messages import SnapshotMeta
 from d_engine.format.state import HardState, RecoveredLog
 from d_engine.format.state_machine import ApplyContext, StateMachine, TimedStateMachine, no_log_time
-from d_engine.storage.api import LogStorage
+from d_engine.kv.commands import encode_put
+from d_engine.storage.api import LogStorage, RepairableStorage
+from d_engine.storage.salvage import Damage, Repair
 from d_engine.testing.sim.safety import NodeRecord, Safety
 from d_engine.testing.sim.tenure import Tenure
 from d_engine.testing.sim.violations import InvariantBroken
 
 _PLACE = struct.Struct("<QQQ")
-_SNAPSHOT_HEAD = struct.Struct("<QQI")
+_SNAPSHOT_HEAD = struct.Struct("<QQIB")
 _PIECE_BYTES = 1000
 """Small, so that small states have many pieces."""
 
@@ -46,9 +48,26 @@ class WatchedStorage:
         return self._storage.full
 
     def recover(self) -> RecoveredLog:
+        return self._watch(self._storage.recover)
+
+    def recover_part(self, repair: Repair) -> RecoveredLog:
+        oracle = self._record.oracle
+
+        def watched(damage: Damage) -> None:
+            repair(damage)
+            self._count("quarantine: the good part of a damaged log is used")
+            self._safety.majorities.damaged = True
+            oracle.salvaging(damage.hard_state or HardState())
+
+        storage = self._storage
+        if not isinstance(storage, RepairableStorage):
+            return self.recover()
+        return self._watch(lambda: storage.recover_part(watched))
+
+    def _watch(self, recover: Callable[[], RecoveredLog]) -> RecoveredLog:
         oracle = self._record.oracle
         expected = oracle.recovering()
-        log = self._storage.recover()
+        log = recover()
         oracle.check_recovered(expected, log)
         self._record.log = oracle.durable.copy()
         known = self._record.configurations = list(log.configurations)
@@ -127,6 +146,9 @@ class WatchedMachine:
         self._count = count
         self.rolling = 0
         self.inner = machine
+        self.diverged = False
+        """Damage was planted: what this one does is no measure, until it is restored from one that is sound."""
+        self._context: ApplyContext | None = None
         self._ledger = ledger
         self._who = who
         self._place: tuple[LogIndex, int] = (0, 0)
@@ -155,10 +177,13 @@ class WatchedMachine:
         return () if self._timed is None else self._timed.due(log_time)
 
     def apply(self, commands: Sequence[bytes], context: ApplyContext) -> list[bytes]:
+        self._context = context
         index, before = context.index, self._place
         if index < before[0]:
             raise InvariantBroken("I4", f"node {self._who} applies index {index} after {before[0]}")
         self._place = (index, before[1] + 1 if index == before[0] else 0)
+        if self.diverged:
+            return self.inner.apply(commands, context)
         known = self._tenure.look(self.inner, self._place)
         results = self.inner.apply(commands, context)
         self._tenure.applied(known, self.inner, self._place, commands, results, context)
@@ -167,15 +192,23 @@ class WatchedMachine:
         self._ledger.applied(self._place, self.rolling, self._who)
         return results
 
+    def diverge(self) -> bool:
+        """Become different, as by a bit that flips in memory. False if there is nothing yet."""
+        if self._context is None:
+            return False
+        self.diverged = True
+        self.inner.apply([encode_put(b"rot", b"nobody wrote this")], self._context)
+        return True
+
     def view(self) -> object:
-        return (self._place, self.rolling, self.inner.view())
+        return (self._place, self.rolling, self.diverged, self.inner.view())
 
     def chunks(self, view: object) -> Iterator[bytes]:
         if not isinstance(view, tuple):
             raise InvariantBroken("I13", "a view is written that this state machine did not make")
-        place, rolling, inner = view
+        place, rolling, diverged, inner = view
         self._count("snapshot: written")
-        yield _SNAPSHOT_HEAD.pack(*place, rolling)
+        yield _SNAPSHOT_HEAD.pack(*place, rolling, diverged)
         for piece in self.inner.chunks(inner):
             for start in range(0, len(piece), _PIECE_BYTES):
                 yield piece[start : start + _PIECE_BYTES]
@@ -188,7 +221,7 @@ class WatchedMachine:
                 break
         else:
             raise SnapshotError("the state is cut off")
-        index, ordinal, rolling = _SNAPSHOT_HEAD.unpack_from(head)
+        index, ordinal, rolling, diverged = _SNAPSHOT_HEAD.unpack_from(head)
 
         def rest() -> Iterator[bytes]:
             yield head[_SNAPSHOT_HEAD.size :]
@@ -197,4 +230,6 @@ class WatchedMachine:
         self.inner.restore(rest())
         self._count("snapshot: restored")
         self._place, self.rolling = (index, ordinal), rolling
-        self._ledger.applied(self._place, rolling, self._who)
+        self.diverged = bool(diverged)
+        if not self.diverged:
+            self._ledger.applied(self._place, rolling, self._who)

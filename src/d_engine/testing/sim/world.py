@@ -17,7 +17,13 @@ from d_engine.kv.machine import KvStateMachine
 from d_engine.raft.effects import Role
 from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.wal import WalStorage
-from d_engine.testing.sim import machine_faults, membership_faults, old_leader_faults, snapshot_faults
+from d_engine.testing.sim import (
+    divergence_faults,
+    machine_faults,
+    membership_faults,
+    old_leader_faults,
+    snapshot_faults,
+)
 from d_engine.testing.sim.application import Trial
 from d_engine.testing.sim.atlas import Atlas
 from d_engine.testing.sim.clock import MachineClocks
@@ -41,7 +47,14 @@ from d_engine.testing.sim.violations import InvariantBroken
 from d_engine.testing.sim.watched import Ledger
 from d_engine.testing.sim.wires import NetworkSettings
 
-__all__ = ["World", "machine_faults", "membership_faults", "old_leader_faults", "snapshot_faults"]
+__all__ = [
+    "World",
+    "divergence_faults",
+    "machine_faults",
+    "membership_faults",
+    "old_leader_faults",
+    "snapshot_faults",
+]
 
 
 class World:
