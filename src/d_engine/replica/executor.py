@@ -82,7 +82,6 @@ class Executor:
         """Returns True if committed entries are left for another turn."""
         raft, applier = self._raft, self._applier
         budget = APPLY_BYTES_PER_TURN
-        self.keep_time(now)
         if self._log_clock.running:
             raft.set_log_time(self._log_clock.read(now))
         while True:
