@@ -1,6 +1,7 @@
 """A real cluster of three that loses two of its disks for good, and goes on from the third."""
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from d_engine.client.remote import connect
+from d_engine.engine.rescue import Surviving
 from d_engine.testing.processes import LocalCluster, ServerProcess, free_ports
+from tests.system.strace import need_strace
 
 pytestmark = pytest.mark.slow
 
@@ -140,3 +143,55 @@ def test_old_members_that_come_back_are_strangers(tmp_path: Path) -> None:
     with LocalCluster(tmp_path) as cluster:
         cluster.start()
         asyncio.run(run(cluster))
+
+
+def test_killed_at_every_call_it_leaves_nothing_that_starts(tmp_path: Path) -> None:
+    need_strace()
+
+    async def run(cluster: LocalCluster) -> None:
+        await cluster.wait_leader()
+        async with connect(cluster.endpoints) as client:
+            await asyncio.gather(*(client.put(f"key {number}", b"v" * 40_000) for number in range(40)))
+        cluster.kill_all()
+
+    def die(fault: str, old: Path, new: Path) -> bool:
+        """Whether it died of that."""
+        shutil.rmtree(new, ignore_errors=True)
+        traced = [
+            "strace",
+            "-f",
+            "-o",
+            "/dev/null",
+            "-e",
+            f"trace={fault.partition(':')[0]}",
+            "-e",
+            f"inject={fault}",
+        ]
+        words = ["recover", "--apply", str(new), str(old)]
+        ended = subprocess.run(
+            [*traced, sys.executable, "-m", "d_engine.cli", *words],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        if ended.returncode == 0:
+            return False
+        if new.exists() and "identity" in os.listdir(new):
+            # Only the directory's last sync was missing.
+            with Surviving(new) as complete:
+                assert complete.report.damage == ()
+        elif new.exists() and [name for name in os.listdir(new) if name not in ("lock", "identity.tmp")]:
+            code, text = command("serve", "--data-dir", str(new), "--listen", "127.0.0.1:0")
+            assert (code, "no file identity" in text) == (6, True), text
+        return True
+
+    with LocalCluster(tmp_path, 1) as cluster:
+        cluster.start()
+        asyncio.run(run(cluster))
+        died = 0
+        for call in ("renameat", "fsync", "fdatasync", "pwritev,pwritev2"):
+            for nth in range(1, 20):
+                if not die(f"{call}:signal=KILL:when={nth}", cluster.nodes[1].data_dir, tmp_path / "new"):
+                    break
+                died += 1
+        assert died > 8
