@@ -50,8 +50,8 @@ class Transport:
 
     def __init__(self, thread: EngineThread, backend: NodeBackend) -> None:
         self._backend = backend
-        self._groups: Desk[_Group, GroupOutcome] = Desk(thread, _each(self._propose))
-        self._queries: Desk[_Queries, Sequence[bytes]] = Desk(thread, _each(self._read))
+        self._groups: Desk[_Group, GroupOutcome] = Desk(thread, _each(self._propose), at_once=True)
+        self._queries: Desk[_Queries, Sequence[bytes]] = Desk(thread, _each(self._read), at_once=True)
         self._manages: Desk[_Manage, bytes] = Desk(thread, _each(self._manage))
 
     # --- on the caller's thread ---

@@ -74,8 +74,7 @@ class KvStateMachine:
     @property
     def deadline(self) -> Nanoseconds | None:
         """When the first lease ends (`d_engine.format.state_machine.TimedStateMachine`)."""
-        leases = self.store.leases
-        return leases.deadline if leases else None
+        return self.store.leases.deadline
 
     def due(self, log_time: Nanoseconds) -> list[bytes]:
         """The ends of leases whose time has come."""

@@ -31,8 +31,8 @@ from collections.abc import Container, Sequence
 
 from d_engine.format.configuration import Configuration
 from d_engine.format.entry import Entry, EntryKind
-from d_engine.format.errors import check
-from d_engine.format.ids import NOBODY, Incarnation, LogIndex, Nanoseconds, NodeId
+from d_engine.format.errors import InvariantViolation
+from d_engine.format.ids import NOBODY, Incarnation, LogIndex, Nanoseconds, NodeId, Term
 from d_engine.format.messages import RaftMessage, SnapshotMeta
 from d_engine.format.state import RecoveredLog
 from d_engine.raft.changes import Changes
@@ -149,6 +149,11 @@ class Raft(RaftView):
         To be compared with the clock at that moment."""
         return self._reads.lease_deadline
 
+    @property
+    def led_term(self) -> Term:
+        """The term that this node leads; 0 if it does not."""
+        return 0 if self._state.leading is None else self._state.hard_state.term
+
     def set_log_time(self, log_time: Nanoseconds) -> None:
         """A leader's log time has come this far, and heartbeats carry it; or that of a snapshot, behind which the log
         begins anew."""
@@ -164,7 +169,8 @@ class Raft(RaftView):
     def applied(self, index: LogIndex, now: Nanoseconds) -> None:
         """The state machine has everything up to `index`."""
         log = self._state.log
-        check(index <= log.commit_index, f"index {index} was applied; only {log.commit_index} is committed")
+        if index > log.commit_index:
+            raise InvariantViolation(f"index {index} was applied; only {log.commit_index} is committed")
         if index > log.applied_index:
             log.applied_index = index
             self._changes.settle(now)
@@ -221,7 +227,13 @@ class Raft(RaftView):
             effects.install, state.install = state.install, None
         if state.log.commit_index != self._told_commit:
             effects.commit_index = self._told_commit = state.log.commit_index
-        standing = (state.role, state.hard_state.term, state.leader, state.is_ready)
+        ready = leading is not None and state.log.applied_index >= leading.first_index
+        standing = (
+            state.role if leading is None else Role.LEADER,
+            state.hard_state.term,
+            state.leader,
+            ready,
+        )
         if standing != self.told_standing:
             self.told_standing = standing
             effects.leader_state = LeaderState(*standing)

@@ -6,7 +6,7 @@ whoever needs it later reads it from there.
 """
 
 from d_engine.format.entry import Entry
-from d_engine.format.errors import check
+from d_engine.format.errors import InvariantViolation
 from d_engine.format.ids import LogIndex
 
 _TRIM = 1024
@@ -41,9 +41,8 @@ class EntryCache:
 
     def append(self, entry: Entry) -> None:
         """One more entry."""
-        check(
-            entry.index == self.next_index, f"entry {entry.index} is not the next after {self.next_index - 1}"
-        )
+        if entry.index != self.first_index + len(self._entries) - self._head:
+            raise InvariantViolation(f"entry {entry.index} is not the next after {self.next_index - 1}")
         self._entries.append(entry)
         self._size += len(entry.data)
 
@@ -59,9 +58,10 @@ class EntryCache:
 
     def shrink(self, stored_index: LogIndex) -> None:
         """Drop the oldest entries until the budget is kept. Only entries up to `stored_index` may go."""
-        while self._size > self._limit and self.first_index <= stored_index:
-            self._drop_first()
-        self._trim()
+        if self._size > self._limit:
+            while self._size > self._limit and self.first_index <= stored_index:
+                self._drop_first()
+            self._trim()
 
     def drop_before(self, index: LogIndex) -> None:
         """Drop all entries before `index`."""
@@ -71,9 +71,9 @@ class EntryCache:
 
     def _drop_first(self) -> None:
         entry = self._entries[self._head]
-        check(entry is not None, "the cache has lost its first entry")
-        if entry is not None:
-            self._size -= len(entry.data)
+        if entry is None:
+            raise InvariantViolation("the cache has lost its first entry")
+        self._size -= len(entry.data)
         self._entries[self._head] = None
         self._head += 1
         self.first_index += 1
@@ -90,8 +90,9 @@ class EntryCache:
         found: list[Entry] = []
         for slot in range(place, stop):
             entry = self._entries[slot]
-            check(entry is not None, "the cache has lost an entry")
-            if entry is None or (found and len(entry.data) > max_bytes):
+            if entry is None:
+                raise InvariantViolation("the cache has lost an entry")
+            if found and len(entry.data) > max_bytes:
                 break
             max_bytes -= len(entry.data)
             found.append(entry)

@@ -9,7 +9,7 @@
 Whoever answers a leader is alive: that is noted for check-quorum.
 """
 
-from d_engine.format.errors import check
+from d_engine.format.errors import InvariantViolation
 from d_engine.format.ids import NOBODY, Nanoseconds, NodeId
 from d_engine.format.messages import (
     AppendRequest,
@@ -31,6 +31,8 @@ from d_engine.raft.replication import Replication
 from d_engine.raft.state import Leading, RaftState
 
 _FROM_LEADER = (AppendRequest, Heartbeat, InstallSnapshot, TimeoutNow, ReadResponse)
+_FROM_ONE_LEADER = (AppendRequest, Heartbeat, InstallSnapshot)
+"""What no other node of the term may send."""
 
 
 class Inbox:
@@ -56,13 +58,15 @@ class Inbox:
         if isinstance(message, VoteRequest):
             self._election.on_vote_request(sender, message, now)
             return
-        if message.term < state.term:
+        term = state.hard_state.term
+        if message.term < term:
             self._refuse_old_term(sender, message)
             return
-        speaks_of_future = isinstance(message, VoteResponse) and message.pre and message.granted
-        if message.term > state.term and not speaks_of_future:
-            leader = sender if isinstance(message, _FROM_LEADER) else NOBODY
-            state.become_follower(message.term, leader, now)
+        if message.term > term:
+            speaks_of_future = isinstance(message, VoteResponse) and message.pre and message.granted
+            if not speaks_of_future:
+                leader = sender if isinstance(message, _FROM_LEADER) else NOBODY
+                state.become_follower(message.term, leader, now)
         if state.leading is not None:
             self._lead_on(state.leading, sender, message, now)
         else:
@@ -76,10 +80,10 @@ class Inbox:
             self._state.send(sender, HeartbeatResponse(term, 0))
 
     def _lead_on(self, leading: Leading, sender: NodeId, message: RaftMessage, now: Nanoseconds) -> None:
-        check(
-            not isinstance(message, AppendRequest | Heartbeat | InstallSnapshot),
-            f"nodes {self._state.node_id} and {sender} both lead in term {message.term}",
-        )
+        if isinstance(message, _FROM_ONE_LEADER):
+            raise InvariantViolation(
+                f"nodes {self._state.node_id} and {sender} both lead in term {message.term}"
+            )
         progress = leading.progress.get(sender)
         if progress is None:
             return

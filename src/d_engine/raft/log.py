@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from d_engine.format.configuration import Configuration, decode_configuration
 from d_engine.format.entry import Entry, EntryKind
-from d_engine.format.errors import check
+from d_engine.format.errors import InvariantViolation, check
 from d_engine.format.ids import LogIndex, Term
 from d_engine.format.messages import SnapshotMeta
 from d_engine.format.state import RecoveredLog, TermRun
@@ -118,9 +118,8 @@ class RaftLog:
 
     def append(self, entry: Entry) -> None:
         """One more entry. A configuration takes effect."""
-        check(
-            entry.index == self.last_index + 1, f"entry {entry.index} does not follow index {self.last_index}"
-        )
+        if entry.index != self.last_index + 1:
+            raise InvariantViolation(f"entry {entry.index} does not follow index {self.last_index}")
         self._terms.append(entry.index, entry.term)
         self._cache.append(entry)
         self.last_index = entry.index
@@ -145,10 +144,8 @@ class RaftLog:
 
     def slice(self, first: LogIndex, last: LogIndex, max_bytes: int) -> tuple[Entry, ...]:
         """Entries from `first` up to `last`, at least one, up to about `max_bytes`, from memory or storage."""
-        check(
-            self.first_index <= first <= last <= self.last_index,
-            f"entries {first}..{last} are not in the log",
-        )
+        if not self.first_index <= first <= last <= self.last_index:
+            raise InvariantViolation(f"entries {first}..{last} are not in the log")
         if first >= self._cache.first_index:
             return self._cache.slice(first, last, max_bytes)
         # Storage may still hold a suffix that was cut off and whose successor it was not given yet.

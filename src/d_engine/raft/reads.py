@@ -118,7 +118,7 @@ class Reads:
             return 0
         if log.applied_index < leading.first_index:
             return 0
-        if state.electorate.is_sole(state.settings.node_id):
+        if len(log.configuration.voters) == 1 and state.electorate.is_sole(state.settings.node_id):
             return NO_END
         confirmed_at = leading.rounds.confirmed_at
         return 0 if confirmed_at is None else confirmed_at + self._lease_ns

@@ -26,7 +26,7 @@ than what the follower is known to have.
 """
 
 from d_engine.format.entry import Entry
-from d_engine.format.errors import check
+from d_engine.format.errors import InvariantViolation, check
 from d_engine.format.ids import LogIndex, Nanoseconds, NodeId
 from d_engine.format.messages import (
     AppendRequest,
@@ -82,10 +82,10 @@ class Replication:
                 last = log.last_not_above(response.hint_term, response.hint_index)
                 progress.probe(last + 1)
             return
-        check(
-            response.match_index <= log.last_index,
-            f"a peer acknowledged index {response.match_index}; the leader's log ends at {log.last_index}",
-        )
+        if response.match_index > log.last_index:
+            raise InvariantViolation(
+                f"a peer acknowledged index {response.match_index}; the leader's log ends at {log.last_index}"
+            )
         if progress.acknowledged(response.match_index, now) and progress.state is ProgressState.SNAPSHOT:
             if self._can_send_from(progress.match_index + 1):
                 progress.snapshot_done()
@@ -211,11 +211,12 @@ class Replication:
     def _append_from(self, first: LogIndex) -> AppendRequest:
         state, log = self._state, self._state.log
         prev_term = log.term_at(first - 1)
-        check(prev_term is not None, f"the term before index {first} is not known")
+        if prev_term is None:
+            raise InvariantViolation(f"the term before index {first} is not known")
         entries: tuple[Entry, ...] = ()
         if first <= log.last_index:
             entries = log.slice(first, log.last_index, state.settings.max_append_bytes)
-        return AppendRequest(state.term, first - 1, prev_term or 0, state.told_commit, entries)
+        return AppendRequest(state.term, first - 1, prev_term, state.told_commit, entries)
 
     def _send_snapshot(self, peer: NodeId, progress: Progress, now: Nanoseconds) -> None:
         """What the peer needs is gone from the log: offer the snapshot that stands for it."""

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from d_engine.format.configuration import Configuration
 from d_engine.format.entry import Entry, EntryKind
-from d_engine.format.errors import check
+from d_engine.format.errors import InvariantViolation, check
 from d_engine.format.ids import NOBODY, Incarnation, LogIndex, Nanoseconds, NodeId, Term
 from d_engine.format.messages import RaftMessage
 from d_engine.format.state import HardState
@@ -232,10 +232,8 @@ class RaftState:
 
     def hear_leader(self, leader: NodeId, now: Nanoseconds) -> None:
         """A message of this term that only its leader sends."""
-        check(
-            self.leading is None and self.leader in (NOBODY, leader),
-            f"nodes {self.leader} and {leader} both lead in term {self.term}",
-        )
+        if self.leading is not None or self.leader not in (NOBODY, leader):
+            raise InvariantViolation(f"nodes {self.leader} and {leader} both lead in term {self.term}")
         self.candidacy = None
         self.leader = leader
         self.contact_at = now
@@ -261,7 +259,8 @@ class RaftState:
 
     def append(self, kind: EntryKind, payload: Sequence[bytes], count: int, log_time: Nanoseconds) -> Entry:
         """A leader's next entry."""
-        check(self.leading is not None, "only a leader makes entries")
+        if self.leading is None:
+            raise InvariantViolation("only a leader makes entries")
         self.log_time = max(self.log_time, log_time)
         entry = Entry.create(kind, self.term, self.log.last_index + 1, self.log_time, payload, count)
         self.log.append(entry)

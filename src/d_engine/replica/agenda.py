@@ -45,7 +45,7 @@ class Agenda:
         self.chores_asked = True
         self.deadline: Nanoseconds = MAX_U63
         self._done_at: Nanoseconds = 0
-        self._seen: tuple[object, ...] = ()
+        self._seen: tuple[object, object, object] = (None, None, None)
         self._route_again_after = ROUTE_AGAIN_AFTER_ELECTIONS * settings.election_min_ns
         self._call_turn = call_turn
         self._raft = raft
@@ -74,11 +74,13 @@ class Agenda:
 
     def is_other_now(self) -> bool:
         """Whether leader or members are others than when the chores were done last: then they are done all the same."""
-        return self._seen != self._look()
-
-    def _look(self) -> tuple[object, ...]:
-        raft, executor = self._raft, self._executor
-        return raft.told_standing, raft.configuration, executor.configuration
+        standing, in_force, applied = self._seen
+        raft = self._raft
+        return (
+            standing is not raft.told_standing
+            or in_force is not raft.configuration
+            or applied is not self._executor.configuration
+        )
 
     def begin(self, now: Nanoseconds) -> None:
         """What comes before everything else in such a turn."""
@@ -104,7 +106,7 @@ class Agenda:
         self._peers.refresh(now)
         self._changer.watch_transfer()
         self._done_at = now
-        self._seen = self._look()
+        self._seen = (self._raft.told_standing, self._raft.configuration, executor.configuration)
         self.deadline = MAX_U63
         for waiting in (self._writes, self._reads, changes, snapshots, watches, guard):
             self.due_at(waiting.deadline)

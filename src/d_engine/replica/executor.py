@@ -6,7 +6,7 @@ from d_engine.format.hello import Channel
 from d_engine.format.ids import LogIndex, Nanoseconds
 from d_engine.format.messages import AppendRequest, AppendResponse, InstallSnapshot
 from d_engine.raft.core import Raft
-from d_engine.raft.effects import Effects, LeaderState, Role
+from d_engine.raft.effects import Effects, LeaderState
 from d_engine.replica.applier import Applier
 from d_engine.replica.changes import ChangeQueue
 from d_engine.replica.counters import Counters
@@ -69,17 +69,16 @@ class Executor:
     def keep_time(self, now: Nanoseconds) -> None:
         """Let the log clock run while this node leads, in each term anew. To be called before the clock is read: the
         core may have lost leadership, and won it again, since the last turn."""
-        raft, clock = self._raft, self._log_clock
-        leads = raft.role is Role.LEADER
-        if clock.running and not (leads and clock.term == raft.term):
+        led, clock = self._raft.led_term, self._log_clock
+        if clock.running and clock.term != led:
             clock.stop(now)
             self._changes.deposed()
-        if leads and not clock.running:
-            clock.start(raft.term, raft.highest_log_time, now)
+        if led and not clock.running:
+            clock.start(led, self._raft.highest_log_time, now)
             self._counters.elections_won += 1
 
     def run(self, now: Nanoseconds) -> bool:
-        """Returns True if committed entries are left for another turn."""
+        """Returns True if committed entries are left for another turn. `keep_time` was called before."""
         raft, applier = self._raft, self._applier
         budget = APPLY_BYTES_PER_TURN
         if self._log_clock.running:
@@ -89,7 +88,8 @@ class Executor:
             if raft.isolation.stands_still:
                 return False
             if raft.commit_index <= applier.applied_index:
-                self._departure.stop_if_removed()
+                if self._departure.removed_at:
+                    self._departure.stop_if_removed()
                 return False
             if budget <= 0:
                 return True

@@ -20,22 +20,21 @@ class LogClock:
         """In which it was started."""
         self._base: Nanoseconds = 0
         self._since: Nanoseconds | None = None
-
-    @property
-    def running(self) -> bool:
-        """True between `start` and `stop`."""
-        return self._since is not None
+        self.running = False
+        """True between `start` and `stop`. Looked at several times a turn."""
 
     def start(self, term: Term, reached: Nanoseconds, now: Nanoseconds) -> None:
         """This node was elected in this term, and the log time that its log had `reached` is this."""
         self.term = term
         self._base = reached
         self._since = now
+        self.running = True
 
     def stop(self, now: Nanoseconds) -> None:
         """This node leads no more."""
         self._base = self.read(now)
         self._since = None
+        self.running = False
 
     def read(self, now: Nanoseconds) -> Nanoseconds:
         """Log time at boot time `now`: standing unless this node leads."""

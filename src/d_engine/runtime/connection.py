@@ -30,6 +30,7 @@ from d_engine.format.frames import Frame
 from d_engine.format.limits import MAX_FRAME_BYTES
 from d_engine.runtime.fork import hold, release
 from d_engine.runtime.framing import FrameReader
+from d_engine.runtime.turn import at_end
 
 GREETING_LIMIT_BYTES = 4096
 GREETING_SECONDS = 3.0
@@ -53,7 +54,7 @@ class Handler(Protocol):
 
 
 class SendQueue:
-    """Parts that wait for the end of the loop turn, or for the transport to take more."""
+    """Parts that wait for the end of the turn, or for the transport to take more."""
 
     __slots__ = ("_loop", "_parts", "_scheduled", "_size", "_taken", "limit", "lossy", "paused", "transport")
 
@@ -78,7 +79,7 @@ class SendQueue:
         self._size += size
         if not self._scheduled and not self.paused:
             self._scheduled = True
-            self._loop.call_soon(self.flush)
+            at_end(self._loop, self.flush)
 
     def flush(self) -> None:
         """Hand everything to the transport."""

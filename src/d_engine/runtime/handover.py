@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from d_engine.format.errors import DEngineError, OutcomeUnknownError
 from d_engine.runtime.thread import EngineThread
+from d_engine.runtime.turn import at_end
 
 _Item = TypeVar("_Item")
 _Request = TypeVar("_Request")
@@ -45,11 +46,15 @@ class Crossing(Generic[_Item]):
         """Goes over at the end of this turn."""
         items = self._items
         if not items:
-            self._source.call_soon(self._drain)
+            at_end(self._source, self._drain)
         items.append(item)
 
     def _drain(self) -> None:
         items, self._items = self._items, []
+        self.hand_over(items)
+
+    def hand_over(self, items: list[_Item]) -> None:
+        """Goes over at once: for a producer that has gathered them itself."""
         try:
             self._target.call_soon_threadsafe(self._deliver, items)
         except RuntimeError:
@@ -95,11 +100,16 @@ class Desk(Generic[_Request, _Answer]):
     tickets of a turn on the engine's thread and sees to it that each is answered, in any order."""
 
     def __init__(
-        self, thread: EngineThread, handle: Callable[[list[Ticket[_Request, _Answer]]], None]
+        self,
+        thread: EngineThread,
+        handle: Callable[[list[Ticket[_Request, _Answer]]], None],
+        at_once: bool = False,
     ) -> None:
+        """`at_once`: a request is a whole turn's batch, and need not wait for others."""
         thread.check()
         self._loop = asyncio.get_running_loop()
         self._thread = thread
+        self._at_once = at_once
         self._open: dict[Ticket[_Request, _Answer], None] = {}
         self._there: Crossing[Ticket[_Request, _Answer]] = Crossing(
             self._loop, thread.loop, handle, self._fail
@@ -115,7 +125,10 @@ class Desk(Generic[_Request, _Answer]):
         self._thread.check()
         ticket = Ticket(self, request, done)
         self._open[ticket] = None
-        self._there.put(ticket)
+        if self._at_once:
+            self._there.hand_over([ticket])
+        else:
+            self._there.put(ticket)
 
     def submit(self, request: _Request) -> "asyncio.Future[_Answer]":
         """Hand over; the answer to come. Cancelling the future only means that nobody waits for it any more."""

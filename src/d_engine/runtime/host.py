@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from d_engine.format.ids import Nanoseconds
 from d_engine.runtime.clock import boot_time_ns
+from d_engine.runtime.turn import run_turn
 
 _MIN_SECONDS = 0.001
 """Timers of the loop have the resolution of a millisecond; sleeping less would mean to spin."""
@@ -40,7 +41,7 @@ class LoopHost:
         self._disarm()
 
     def call_soon(self, function: Callable[[], None]) -> None:
-        self._loop.call_soon(function)
+        self._loop.call_soon(run_turn, function)
 
     def set_timer(self, deadline: Nanoseconds) -> None:
         self._deadline = deadline
