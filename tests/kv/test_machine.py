@@ -3,11 +3,12 @@
 import pytest
 
 from d_engine.format.errors import InvalidRequestError, InvariantViolation, SnapshotError
-from d_engine.format.state_machine import ApplyContext, StateMachine
+from d_engine.format.state_machine import ApplyContext, Replacement, StateMachine
 from d_engine.kv import commands, queries, results
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.leases import LeaseTable
 from d_engine.kv.machine import KvStateMachine
+from d_engine.kv.successor import Successor
 
 CONTEXT = ApplyContext(index=1, term=1, log_time=0)
 
@@ -151,5 +152,34 @@ def test_order_of_arrival_shows_in_nothing_but_the_revisions() -> None:
     entries = [KeyValue(b"%04d" % number, b"", number + 1, number + 1, 1) for number in range(2000)]
     for entry in entries:
         forward.store.put(entry.key, entry.value)
-    backward.store.replace(2000, entries, LeaseTable())
+    backward.store.become(2000, Successor(entries), LeaseTable())
     assert backward.digest() == forward.digest()
+
+
+def test_a_restore_in_steps_changes_the_state_at_one_of_them() -> None:
+    """What is read stands beside what is served, and what was served is let go of a little at a time."""
+    source, target = KvStateMachine(), KvStateMachine()
+    context = ApplyContext(1, 1, 0)
+    source.apply([commands.encode_put(b"new%05d" % number, b"x" * 100) for number in range(3000)], context)
+    target.apply([commands.encode_put(b"old%05d" % number, b"y") for number in range(2000)], context)
+    before, wanted = target.digest(), source.digest()
+    view = target.view()
+
+    steps, count = target.restoring(source.chunks(source.view())), 0
+    replacement: Replacement | None = None
+    while replacement is None:
+        try:
+            next(steps)
+            count += 1
+        except StopIteration as end:
+            replacement = end.value
+        assert target.digest() == before
+    assert count > 5
+    assert target.digest() == before
+    rest = replacement()
+    assert target.digest() == wanted
+    assert sum(1 for _ in rest) > 1000
+    assert target.digest() == wanted
+    assert view.count == 2000
+    target.apply([commands.encode_put(b"new00001", b"z"), commands.encode_put(b"zzz", b"z")], context)
+    assert target.store.count == 3001

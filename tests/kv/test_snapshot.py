@@ -33,9 +33,11 @@ def stream(
 
 def read(data: bytes, step: int = 1 << 30) -> tuple[int, list[Entry]]:
     reader = SnapshotReader()
+    entries = []
     for offset in range(0, len(data), step):
         reader.feed(data[offset : offset + step])
-    revision, entries, _ = reader.finish()
+        entries += reader.take()
+    revision, _ = reader.finish()
     return revision, [
         (entry.create_revision, entry.mod_revision, entry.version, entry.lease, entry.key, entry.value)
         for entry in entries

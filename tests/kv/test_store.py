@@ -11,6 +11,7 @@ from d_engine.kv.key_value import KeyValue
 from d_engine.kv.leases import LeaseTable
 from d_engine.kv.shards import SHARD_COUNT, Shards
 from d_engine.kv.store import Store
+from d_engine.kv.successor import Successor
 
 
 def filled(count: int) -> Store:
@@ -92,7 +93,7 @@ def test_epoch_rises_by_two_with_a_replacement() -> None:
             epochs.append(store.epoch)
             return super().__iter__()
 
-    store.replace(50, Watching([KeyValue(b"a", b"", 50, 50, 1)]), LeaseTable())
+    store.become(50, Successor(Watching([KeyValue(b"a", b"", 50, 50, 1)])), LeaseTable())
     assert set(epochs) == {0}
     assert store.epoch == 2
     assert (store.count, store.revision, store.get(b"1")) == (1, 50, None)
@@ -150,7 +151,7 @@ def test_readers_on_other_threads_see_whole_entries_and_no_step_back() -> None:
             store.put(b"7", b"old%d" % (store.revision + 1))
             if turn % 100 == 50:
                 view = store.view()
-                store.replace(view.revision, list(view.scan()), LeaseTable())
+                store.become(view.revision, Successor(list(view.scan())), LeaseTable())
     finally:
         stop.set()
         sys.setswitchinterval(interval)

@@ -149,4 +149,4 @@ def test_the_leader_makes_one_snapshot_for_it() -> None:
     spoil(cluster, 2)
     until_found_out(cluster, 2)
     until_whole(cluster)
-    assert cluster[1].replica.executor.snapshots.taken == 1
+    assert cluster[1].replica.executor.snapshots.taking.taken == 1

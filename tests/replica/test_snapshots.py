@@ -107,13 +107,13 @@ def test_a_large_snapshot_is_reason_to_wait() -> None:
     cluster.elect()
     cluster.put(50, 400)
     snapshots = cluster[1].replica.executor.snapshots
-    taken, size = snapshots.taken, cluster.snapshot(1).size
+    taken, size = snapshots.taking.taken, cluster.snapshot(1).size
     assert size > 20_000
     while snapshots.taking.log_bytes < size // 2:
         cluster.put(1, 400)
-    assert snapshots.taken == taken + 1
+    assert snapshots.taking.taken == taken + 1
     cluster.put(40, 400)
-    assert snapshots.taken == taken + 2
+    assert snapshots.taking.taken == taken + 2
 
 
 def test_nodes_do_not_take_them_all_at_once() -> None:

@@ -4,8 +4,8 @@ A state machine is a pure function of the log: it reads no clock, draws no rando
 replicas could hold differently at the same index. Its time is `ApplyContext.log_time`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
@@ -79,6 +79,33 @@ class ReleasableView(Protocol):
     millisecond. Afterwards the view is of no use."""
 
     def release(self) -> Iterator[None]: ...
+
+
+Replacement: TypeAlias = Callable[[], Iterator[None]]
+"""Makes what was read the state, at once; the steps of what it returns let go of the state before."""
+
+
+@runtime_checkable
+class GradualStateMachine(Protocol):
+    """What a state machine may offer whose state takes long to restore: `restore` in steps, for a node that has other
+    things to do between two of them (a follower that gets a snapshot has a leader to answer).
+
+    `restoring` takes one piece of the source at each step, in about a millisecond, and changes nothing. What it
+    returns in the end makes what was read the state. The steps of what *that* returns let go of the state before, a
+    little at a time; they may be left undone. Whoever does not go on has changed nothing.
+    """
+
+    def restoring(self, source: Iterator[bytes]) -> Generator[None, None, Replacement]: ...
+
+
+def at_once(steps: Generator[None, None, Replacement]) -> Replacement:
+    """All steps of a `restoring`, one after the other."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            replacement: Replacement = end.value
+            return replacement
 
 
 @runtime_checkable

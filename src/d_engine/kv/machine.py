@@ -5,7 +5,7 @@ every hash seed. A command that cannot be read has no effect and gets a result t
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from d_engine.format.errors import (
     InvalidRequestError,
@@ -15,7 +15,7 @@ from d_engine.format.errors import (
     MalformedError,
 )
 from d_engine.format.ids import Nanoseconds
-from d_engine.format.state_machine import ApplyContext, no_log_time
+from d_engine.format.state_machine import ApplyContext, Replacement, at_once, no_log_time
 from d_engine.kv import results as result_codec
 from d_engine.kv.commands import HEAD, PUT, Command, Delete, DeleteRange, Put, decode_command
 from d_engine.kv.history import History
@@ -26,6 +26,7 @@ from d_engine.kv.queries import answer_query
 from d_engine.kv.results import RESULT, UNCHANGED, WRITTEN
 from d_engine.kv.snapshot import SnapshotReader, write_pieces
 from d_engine.kv.store import Store, StoreView
+from d_engine.kv.successor import Successor
 from d_engine.kv.transacting import transact
 from d_engine.kv.transactions import Transaction
 
@@ -96,16 +97,23 @@ class KvStateMachine:
 
     def restore(self, source: Iterator[bytes]) -> None:
         """Become the state that was written. After a `SnapshotError` or `UnknownFormatError` nothing has changed."""
-        reader = SnapshotReader()
+        at_once(self.restoring(source))()
+
+    def restoring(self, source: Iterator[bytes]) -> Generator[None, None, Replacement]:
+        """The same in steps (see `d_engine.format.state_machine.GradualStateMachine`)."""
+        reader, successor = SnapshotReader(), Successor()
         for piece in source:
             reader.feed(piece)
-        self.store.replace(*reader.finish())
+            successor.load(reader.take())
+            yield
+        revision, leases = reader.finish()
+        return lambda: self.store.become(revision, successor, leases)
 
     def recovered(self, revisions: int, log_time: Nanoseconds) -> None:
         """The state goes on in a new cluster (see `d_engine.format.state_machine.RecoverableState`)."""
         store = self.store
         leases = store.leases.anew(revisions, log_time)
-        store.replace(store.revision + revisions, tuple(store.scan()), leases)
+        store.become(store.revision + revisions, Successor(tuple(store.scan())), leases)
 
     def digest(self) -> bytes:
         """A hash of the whole state. Reads all of it: not for every second."""

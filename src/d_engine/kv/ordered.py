@@ -58,6 +58,17 @@ class OrderedKeys:
         self._added: set[bytes] = set()
         self._discarded: set[bytes] = set()
 
+    def extend(self, keys: list[bytes]) -> None:
+        """Keys that stand behind all that there are, in order. For keys of which nothing was frozen or changed yet."""
+        last = self._chunks[-1]
+        room = max(0, _FILLED - len(last))
+        last += keys[:room]
+        parts = _cut(keys[room:])
+        self._chunks += parts
+        self._starts += [part[0] for part in parts]
+        self._shared += bytes(len(parts))
+        self._settled_count += len(keys)
+
     @property
     def count(self) -> int:
         """How many keys there are."""

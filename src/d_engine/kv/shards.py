@@ -88,10 +88,13 @@ class Shards:
         self._shared = bytearray(b"\x01" * SHARD_COUNT)
         return FrozenShards(self._dicts.copy())
 
-    def adopt(self, other: "Shards") -> None:
-        """Hold what the other holds, from one moment to the next. The other must not be used any more."""
+    def adopt(self, other: "Shards") -> FrozenShards:
+        """Hold what the other holds, from one moment to the next. The other must not be used any more. Returns what was
+        held before."""
+        before = FrozenShards(self._dicts)
         self._shared = other._shared
         self._dicts = other._dicts
+        return before
 
     def _own(self, index: int) -> None:
         self._dicts[index] = self._dicts[index].copy()

@@ -93,10 +93,12 @@ class SnapshotReader:
         "_count",
         "_entries",
         "_granted",
+        "_last_key",
         "_lease_count",
         "_leases",
         "_revision",
         "_table",
+        "_taken",
     )
 
     def __init__(self) -> None:
@@ -104,6 +106,8 @@ class SnapshotReader:
         self._revision = 0
         self._count = 0
         self._entries: list[KeyValue] = []
+        self._taken = 0
+        self._last_key: bytes | None = None
         self._granted = 0
         self._lease_count = -1
         """-1: the header has not been read."""
@@ -129,22 +133,29 @@ class SnapshotReader:
                 offset = end
         del self._buffer[:offset]
 
-    def finish(self) -> tuple[int, list[KeyValue], LeaseTable]:
-        """`(revision, entries, leases)`. Raises `SnapshotError` if the stream does not end where it should."""
+    def take(self) -> list[KeyValue]:
+        """The entries that were read since the last time, in key order."""
+        entries, self._entries = self._entries, []
+        self._taken += len(entries)
+        return entries
+
+    def finish(self) -> tuple[int, LeaseTable]:
+        """`(revision, leases)`; all entries were taken. Raises `SnapshotError` if the stream does not end where it
+        should."""
         table = self._table
         if table is None:
             part = "header" if self._lease_count < 0 else f"{self._lease_count} leases"
             raise SnapshotError(
                 f"the key-value section ends after {len(self._buffer)} bytes, within its {part}"
             )
-        if len(self._entries) != self._count or self._buffer:
+        if self._taken != self._count or self._buffer:
             raise SnapshotError(
-                f"the key-value section ends after {len(self._entries)} of {self._count} entries"
+                f"the key-value section ends after {self._taken} of {self._count} entries"
                 f" with {len(self._buffer)} bytes left over"
             )
         if not table.complete():
             raise SnapshotError("the key-value section has a key's own lease without the key")
-        return self._revision, self._entries, table
+        return self._revision, table
 
     def _read_header(self) -> None:
         magic, version, reserved, revision, count, granted, leases = _HEADER.unpack_from(self._buffer)
@@ -176,7 +187,7 @@ class SnapshotReader:
     def _read_entry(self, table: LeaseTable, offset: int) -> int | None:
         """Where the entry at `offset` ends, if it is complete and there is one more to come."""
         start = offset + _ENTRY.size
-        if start > len(self._buffer) or len(self._entries) == self._count:
+        if start > len(self._buffer) or self._taken + len(self._entries) == self._count:
             return None
         create, mod, version, lease, key_length, value_length = _ENTRY.unpack_from(self._buffer, offset)
         if value_length > MAX_COMMAND_BYTES:
@@ -195,8 +206,9 @@ class SnapshotReader:
         if end > len(self._buffer):
             return None
         key = bytes(self._buffer[start:middle])
-        if self._entries and key <= self._entries[-1].key:
-            raise SnapshotError(f"the key {key!r} does not stand behind {self._entries[-1].key!r}")
+        if self._last_key is not None and key <= self._last_key:
+            raise SnapshotError(f"the key {key!r} does not stand behind {self._last_key!r}")
+        self._last_key = key
         value = bytes(self._buffer[middle:end])
         self._entries.append(KeyValue(key, value, create, mod, version, lease))
         if lease:

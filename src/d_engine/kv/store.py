@@ -17,8 +17,8 @@ is being changed. A thread that cares reads it before and after `get`: if it was
 to be used, and the owner is to be asked.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Iterator
+from itertools import chain, takewhile
 from typing import Protocol
 
 from d_engine.format.errors import InvariantViolation
@@ -28,6 +28,7 @@ from d_engine.kv.key_value import KeyValue
 from d_engine.kv.leases import FrozenLeases, LeaseTable
 from d_engine.kv.ordered import FrozenKeys, OrderedKeys
 from d_engine.kv.shards import FrozenShards, Shards
+from d_engine.kv.successor import Successor
 
 
 class _Keys(Protocol):
@@ -198,20 +199,19 @@ class Store:
         """Freeze. Costs microseconds; later, each shard that is written to is copied once."""
         return StoreView(self.revision, self._shards.freeze(), self._keys.freeze(), self.leases.freeze())
 
-    def replace(self, revision: int, entries: Sequence[KeyValue], leases: LeaseTable) -> None:
-        """Become the store that holds these entries, in key order, at this revision, and these leases, to which their
-        keys are attached already."""
-        shards = Shards()
-        for entry in entries:
-            shards.load(entry)
-        keys = OrderedKeys(entry.key for entry in entries)
+    def become(self, revision: int, successor: Successor, leases: LeaseTable) -> Iterator[None]:
+        """Become the store that holds the successor's entries at this revision, and these leases, to which their keys
+        are attached already: at once, however many they are. The steps of what it returns let go of the entries before.
+        The successor must not be used any more."""
+        keys = self._keys.freeze()
         self.epoch += 1
-        self._shards.adopt(shards)
-        self._keys = keys
+        shards = self._shards.adopt(successor.shards)
+        self._keys = successor.keys
         self.leases = leases
         self.revision = revision
         self.history.reset(revision)
         self.epoch += 1
+        return chain(shards.release(), keys.release())
 
     def _leave(self, previous: KeyValue, lease: int) -> None:
         """The key hangs on `lease` now."""

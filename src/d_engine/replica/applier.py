@@ -5,7 +5,7 @@ entries made, on nothing else: that is what keeps replicas equal.
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from d_engine.format.entry import ENTRY_HEADER_BYTES, Entry, EntryKind
 from d_engine.format.errors import (
@@ -17,7 +17,13 @@ from d_engine.format.errors import (
 )
 from d_engine.format.group import Group, decode_groups
 from d_engine.format.ids import LogIndex, Nanoseconds
-from d_engine.format.state_machine import ApplyContext, StateMachine
+from d_engine.format.state_machine import (
+    ApplyContext,
+    GradualStateMachine,
+    Replacement,
+    StateMachine,
+    at_once,
+)
 from d_engine.format.timed import decode_timed
 from d_engine.replica.digest import DIGEST_BYTES, NOTHING, roll
 from d_engine.replica.outcome import GroupOutcome
@@ -74,8 +80,12 @@ class Applier:
         self.applied_index = entry.index
 
     def restore(self, file: SnapshotFile) -> None:
-        """Become the state that a verified snapshot holds. Raises `StorageError`; then sessions, log time and place are
-        what they were, and the state machine is what it says of itself."""
+        """Become the state that a verified snapshot holds. Raises `StorageError`; then nothing has changed."""
+        at_once(self.restoring(file))()
+
+    def restoring(self, file: SnapshotFile) -> Generator[None, None, Replacement]:
+        """The same in steps, as far as the state machine allows it (see `GradualStateMachine`). Entries may be applied
+        meanwhile, up to the snapshot's index."""
         log_time = b"".join(file.pieces(Section.LOG_TIME))
         if len(log_time) != LOG_TIME.size:
             raise SnapshotError(f"{file.name}: the section LOG_TIME has {len(log_time)} bytes")
@@ -83,11 +93,24 @@ class Applier:
         if len(digest) != DIGEST_BYTES:
             raise SnapshotError(f"{file.name}: the section DIGEST has {len(digest)} bytes")
         sessions = decode_sessions(file.pieces(Section.SESSIONS))
-        self.state_machine.restore(file.pieces(Section.STATE))
-        self.sessions.replace(sessions)
-        (self.log_time,) = LOG_TIME.unpack(log_time)
-        self.digest = digest
-        self.applied_index = file.header.index
+        machine = self.state_machine
+        replacement: Replacement | None = None
+        if isinstance(machine, GradualStateMachine):
+            replacement = yield from machine.restoring(file.pieces(Section.STATE))
+
+        def become() -> Iterator[None]:
+            before: Iterator[None] = iter(())
+            if replacement is None:
+                machine.restore(file.pieces(Section.STATE))
+            else:
+                before = replacement()
+            self.sessions.replace(sessions)
+            (self.log_time,) = LOG_TIME.unpack(log_time)
+            self.digest = digest
+            self.applied_index = file.header.index
+            return before
+
+        return become
 
     def resolve_waiting(self, waiting: Sequence[GroupKey]) -> None:
         """The restored state may hold results that somebody here waits for. Of other groups it does not tell."""

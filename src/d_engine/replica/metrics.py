@@ -52,7 +52,7 @@ def metrics_of(replica: Replica) -> dict[str, int | float]:
     newest = snapshots.files.newest
     received, size = snapshots.receiving.progress
     numbers.update(
-        snapshots_taken=snapshots.taken,
+        snapshots_taken=snapshots.taking.taken,
         snapshots_installed=snapshots.installed,
         snapshots_refused=len(snapshots.files.refused),
         snapshot_index=0 if newest is None else newest.header.index,

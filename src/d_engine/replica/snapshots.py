@@ -2,14 +2,15 @@
 
 * *Taking*: frozen, written, verified, renamed. Then the core offers it to peers, and only then is any log cut.
 * *Serving*: parts of a kept file, to whoever asks.
-* *Installing*: fetched, verified, renamed, the directory synced. Then, in one turn: the state is replaced, the core
-  starts anew behind it, and the log is told to. From the rename on a restart comes to the same end by itself; before
-  it, nothing has changed. The core acknowledges nothing of it before the log's reset is durable.
+* *Installing*: fetched, verified, renamed, the directory synced, read beside the state that is served. Then, in one
+  turn: the state is replaced, the core starts anew behind it, and the log is told to. From the rename on a restart
+  comes to the same end by itself; before it, nothing has changed. The core acknowledges nothing of it before the log's
+  reset is durable.
 * *Restarting*: the newest good one is restored, and what the log holds behind it is applied. A log that ends before
   it, or differs from it, is what a crash between rename and reset leaves: it is reset now.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from d_engine.format.configuration import Configuration
 from d_engine.format.errors import (
@@ -21,10 +22,12 @@ from d_engine.format.errors import (
 from d_engine.format.hello import Channel
 from d_engine.format.ids import LogIndex, Nanoseconds, NodeId
 from d_engine.format.messages import SnapshotChunk, SnapshotMeta, SnapshotRequest
+from d_engine.format.state_machine import Replacement
 from d_engine.raft.core import Raft
 from d_engine.raft.effects import Role
 from d_engine.raft.progress import ProgressState
 from d_engine.replica.applier import Applier
+from d_engine.replica.installation import Installation
 from d_engine.replica.installer import Installer
 from d_engine.replica.ports import Network
 from d_engine.replica.retention import Retention
@@ -53,7 +56,7 @@ class Snapshots:
         self.taking = Snapshotter(settings.snapshots, raft, applier, files, wake)
         self.receiving = Installer(settings.snapshots, settings.election_max_ns, files, network, wake)
         self._scrubber = Scrubber(settings.snapshots, files)
-        self.taken = 0
+        self._installing: Installation | None = None
         self.installed = 0
         self.replaced: Callable[[LogIndex, Configuration], None] = _nobody
         self._raft = raft
@@ -96,7 +99,8 @@ class Snapshots:
     @property
     def deadline(self) -> Nanoseconds | None:
         """When a turn is needed though nothing has happened."""
-        deadlines = (self.taking.deadline, self.receiving.deadline, self._scrubber.deadline)
+        installing = None if self._installing is None else self._installing.deadline
+        deadlines = (self.taking.deadline, self.receiving.deadline, self._scrubber.deadline, installing)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def receive(self, sender: NodeId, message: SnapshotRequest | SnapshotChunk, now: Nanoseconds) -> None:
@@ -111,10 +115,7 @@ class Snapshots:
         what a state machine raises that cannot be restored."""
         if self._failure is not None:
             raise self._failure
-        more, received = self.receiving.run(now, self._is_needed)
-        if received is not None:
-            self._install(received, now)
-            more = True
+        more = self._receive_or_install(now)
         if self._scrubber.run(now):
             # It was good once. Another one is made, of what is known to be good.
             self.taking.ask(lambda header, error: None)
@@ -125,7 +126,7 @@ class Snapshots:
             self.taking.ask(lambda header, error: None)
         goes_on, taken = self.taking.run(now)
         if taken is not None:
-            self.taken += 1
+            self.taking.taken += 1
             self._submit(self.files.adopt(taken))
             self._raft.snapshot_taken(taken.meta)
         if self._retention.mark(now, self._applier.applied_index):
@@ -154,13 +155,30 @@ class Snapshots:
         commit_index = self._raft.commit_index - self._raft.isolation.stands_still
         return commit_index < meta.index and self._raft.role is not Role.LEADER
 
-    def _install(self, file: SnapshotFile, now: Nanoseconds) -> None:
-        meta = file.meta
-        if not self._is_needed(meta):
+    def _receive_or_install(self, now: Nanoseconds) -> bool:
+        """One after the other. True if there is more to do at once."""
+        installing = self._installing
+        if installing is None:
+            more, file = self.receiving.run(now, self._is_needed)
+            if file is None:
+                return more
+            installing = self._installing = Installation(
+                file, self._settings.snapshots, self._applier, self._become
+            )
+        meta = installing.file.meta
+        if installing.reading and not self._is_needed(meta):
+            self._installing = None
             if self.files.find(meta.index, meta.term) is None:
-                self._submit((RemoveFile(file.name), SyncDirectory()))
-            return
-        self._applier.restore(file)
+                self._submit((RemoveFile(installing.file.name), SyncDirectory()))
+            return True
+        more = installing.run(now)
+        if installing.over:
+            self._installing = None
+        return more
+
+    def _become(self, file: SnapshotFile, replacement: Replacement, now: Nanoseconds) -> Iterator[None]:
+        """In one turn, all that makes the file this node's state. What is returned lets go of the one before."""
+        meta, before = file.meta, replacement()
         self.installed += 1
         if self._raft.isolation.stands_still:
             # What this node wrote of its own state may be as wrong as that was.
@@ -169,6 +187,7 @@ class Snapshots:
         self._begin_behind(meta, now)
         self._submit(self.files.adopt(file))
         self.replaced(meta.index, meta.configuration)
+        return before
 
     def _begin_behind(self, meta: SnapshotMeta, now: Nanoseconds) -> None:
         """The state is that of this snapshot, which is on stable storage: core and log follow."""

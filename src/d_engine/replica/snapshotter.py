@@ -47,6 +47,8 @@ class Snapshotter:
         files: SnapshotFiles,
         wake: Callable[[], None],
     ) -> None:
+        self.taken = 0
+        """Snapshots that are on stable storage."""
         self.log_bytes = 0
         """Applied since the newest snapshot."""
         self._settings = settings

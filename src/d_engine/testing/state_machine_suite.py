@@ -20,11 +20,18 @@ faults.
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from random import Random
 
 from d_engine.format.errors import DEngineError
-from d_engine.format.state_machine import ApplyContext, ReleasableView, StateMachine, TimedStateMachine
+from d_engine.format.state_machine import (
+    ApplyContext,
+    GradualStateMachine,
+    ReleasableView,
+    Replacement,
+    StateMachine,
+    TimedStateMachine,
+)
 from d_engine.testing.demands import demand
 
 _SECOND = 1_000_000_000
@@ -199,6 +206,36 @@ class StateMachineSuite:
                 demand(
                     (machine.digest(), machine.revision) == before, "a restore that failed changed the state"
                 )
+
+    def test_a_restore_in_steps_changes_nothing_before_its_end(self) -> None:
+        """Of a `GradualStateMachine`: commands go on meanwhile, and it can be given up."""
+        for seed in self.seeds:
+            machine, other, twin = self._grown(seed), self._grown(seed + 1000), self._grown(seed)
+            if not isinstance(machine, GradualStateMachine):
+                return
+            given_up = machine.restoring(other.chunks(other.view()))
+            next(given_up, None)
+            given_up.close()
+            steps, life = (
+                machine.restoring(other.chunks(other.view())),
+                _Life(self, seed + 4000).steps(self.steps),
+            )
+            replacement: Replacement | None = None
+            while replacement is None:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    replacement = end.value
+                    continue
+                for commands, context in islice(life, 2):
+                    machine.apply(commands, context)
+                    twin.apply(commands, context)
+                demand(machine.digest() == twin.digest(), "a restore under way changes the state")
+            left = replacement()
+            self._demand_equal(machine, other, "restoring in steps")
+            for _ in left:
+                pass
+            self._demand_equal(machine, other, "letting go of the state before")
 
     def test_equal_states_have_equal_digests_and_others_do_not(self) -> None:
         """Replicas are compared by it."""

@@ -1,7 +1,7 @@
 """Storage and state machine as the replica gets them: the real ones, with the oracles looking on."""
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import pairwise
 
 import crc32c
@@ -11,7 +11,15 @@ from d_engine.format.errors import DEngineError, SnapshotError
 from d_engine.format.ids import LogIndex, Nanoseconds
 from d_engine.format.messages import SnapshotMeta
 from d_engine.format.state import HardState, RecoveredLog
-from d_engine.format.state_machine import ApplyContext, StateMachine, TimedStateMachine, no_log_time
+from d_engine.format.state_machine import (
+    ApplyContext,
+    GradualStateMachine,
+    Replacement,
+    StateMachine,
+    TimedStateMachine,
+    at_once,
+    no_log_time,
+)
 from d_engine.kv.commands import encode_put
 from d_engine.storage.api import LogStorage, RepairableStorage
 from d_engine.storage.salvage import Damage, Repair
@@ -214,6 +222,9 @@ class WatchedMachine:
                 yield piece[start : start + _PIECE_BYTES]
 
     def restore(self, source: Iterator[bytes]) -> None:
+        at_once(self.restoring(source))()
+
+    def restoring(self, source: Iterator[bytes]) -> Generator[None, None, Replacement]:
         head = b""
         for piece in source:
             head += piece
@@ -227,9 +238,24 @@ class WatchedMachine:
             yield head[_SNAPSHOT_HEAD.size :]
             yield from source
 
-        self.inner.restore(rest())
-        self._count("snapshot: restored")
-        self._place, self.rolling = (index, ordinal), rolling
-        self.diverged = bool(diverged)
-        if not self.diverged:
-            self._ledger.applied(self._place, rolling, self._who)
+        inner = self.inner
+        replacement: Replacement | None = None
+        if isinstance(inner, GradualStateMachine):
+            replacement = yield from inner.restoring(rest())
+        else:
+            yield
+
+        def become() -> Iterator[None]:
+            before: Iterator[None] = iter(())
+            if replacement is None:
+                inner.restore(rest())
+            else:
+                before = replacement()
+            self._count("snapshot: restored")
+            self._place, self.rolling = (index, ordinal), rolling
+            self.diverged = bool(diverged)
+            if not self.diverged:
+                self._ledger.applied(self._place, rolling, self._who)
+            return before
+
+        return become
