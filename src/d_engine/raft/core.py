@@ -116,10 +116,6 @@ class Raft(RaftView):
             raise NotLeader(f"node {self.node_id} does not lead, or is giving leadership away")
         return self._state.append(kind, payload, count, log_time)
 
-    def propose_marker(self, payload: Sequence[bytes], log_time: Nanoseconds, now: Nanoseconds) -> Entry:
-        """Append a place at which replicas compare their digests. Raises `NotLeader`."""
-        return self.propose(payload, 0, log_time, now, EntryKind.MARKER)
-
     def propose_change(
         self, change: Change | Sequence[Change], log_time: Nanoseconds, now: Nanoseconds
     ) -> LogIndex:

@@ -12,6 +12,7 @@ A report that gets lost costs nothing: what differs at one marker differs at all
 voters differ and still no majority has agreed on the one before, that is an alarm too.
 """
 
+from d_engine.format.entry import EntryKind
 from d_engine.format.hello import Channel
 from d_engine.format.ids import LogIndex, Nanoseconds, NodeId
 from d_engine.format.messages import DigestReport
@@ -80,7 +81,7 @@ class Markers:
             return
         left = self._last + self._interval - log_time
         if left <= 0:
-            raft.propose_marker((), log_time, now)
+            raft.propose((), 0, log_time, now, EntryKind.MARKER)
             self._last, left = log_time, self._interval
         self.deadline = now + left
 
