@@ -54,6 +54,23 @@ async def test_a_recovered_node_serves_all_that_survived(tmp_path: Path) -> None
         assert await engine.client.get("key 3") == b"again"
 
 
+async def test_leases_survive_and_none_of_their_ids_is_used_twice(tmp_path: Path) -> None:
+    async with EmbeddedEngine(tmp_path / "old") as engine:
+        granted = await engine.client.grant_lease(60)
+        await engine.client.put("held", "v", lease=granted.id)
+        await engine.client.put("forever", "v")
+    with Surviving(tmp_path / "old") as surviving:
+        surviving.recover(tmp_path / "new")
+    async with EmbeddedEngine(tmp_path / "new") as engine:
+        info = await engine.client.lease_info(granted.id)
+        assert info is not None
+        assert (info.ttl, info.keys) == (60, (b"held",))
+        assert (await engine.client.grant_lease(60)).id > granted.id + JUMP // 2
+        assert await engine.client.revoke_lease(granted.id) == 1
+        assert await engine.client.get("held") is None
+        assert await engine.client.get("forever") == b"v"
+
+
 async def test_a_second_recovery_goes_on_from_the_first(tmp_path: Path) -> None:
     folder = await used_directory(tmp_path / "0")
     for number in range(1, 3):

@@ -104,6 +104,8 @@ def test_nothing_is_given_out_twice() -> None:
     meta = write(state, disk)
     assert meta.index == state.last_index + JUMP
     replica = Alone(cluster, disk).node.replica
+    # A watch that would go on from a revision of the old cluster is told that it cannot.
+    assert cluster[2].machine.history.oldest > revision
     assert replica.cluster_id == IDENTITY.cluster_id != ahead.cluster_id
     assert replica.configuration.voters == (2,)
     assert [member.incarnation for member in replica.configuration.members] == [IDENTITY.incarnation]
