@@ -32,7 +32,7 @@ from collections.abc import Container, Sequence
 from d_engine.format.configuration import Configuration
 from d_engine.format.entry import Entry, EntryKind
 from d_engine.format.errors import InvariantViolation
-from d_engine.format.ids import NOBODY, Incarnation, LogIndex, Nanoseconds, NodeId, Term
+from d_engine.format.ids import NOBODY, Incarnation, LogIndex, Nanoseconds, NodeId
 from d_engine.format.messages import RaftMessage, SnapshotMeta
 from d_engine.format.state import RecoveredLog
 from d_engine.raft.changes import Changes
@@ -144,11 +144,6 @@ class Raft(RaftView):
         """Until when reads may be answered from this leader's applied state without asking anybody; 0 if not at all.
         To be compared with the clock at that moment."""
         return self._reads.lease_deadline
-
-    @property
-    def led_term(self) -> Term:
-        """The term that this node leads; 0 if it does not."""
-        return 0 if self._state.leading is None else self._state.hard_state.term
 
     def set_log_time(self, log_time: Nanoseconds) -> None:
         """A leader's log time has come this far, and heartbeats carry it; or that of a snapshot, behind which the log

@@ -6,7 +6,7 @@ from d_engine.format.hello import Channel
 from d_engine.format.ids import LogIndex, Nanoseconds
 from d_engine.format.messages import AppendRequest, AppendResponse, InstallSnapshot
 from d_engine.raft.core import Raft
-from d_engine.raft.effects import Effects, LeaderState
+from d_engine.raft.effects import Effects, LeaderState, Role
 from d_engine.replica.applier import Applier
 from d_engine.replica.changes import ChangeQueue
 from d_engine.replica.counters import Counters
@@ -69,12 +69,13 @@ class Executor:
     def keep_time(self, now: Nanoseconds) -> None:
         """Let the log clock run while this node leads, in each term anew. To be called before the clock is read: the
         core may have lost leadership, and won it again, since the last turn."""
-        led, clock = self._raft.led_term, self._log_clock
+        raft, clock = self._raft, self._log_clock
+        led = raft.term if raft.role is Role.LEADER else 0
         if clock.running and clock.term != led:
             clock.stop(now)
             self._changes.deposed()
         if led and not clock.running:
-            clock.start(led, self._raft.highest_log_time, now)
+            clock.start(led, raft.highest_log_time, now)
             self._counters.elections_won += 1
 
     def run(self, now: Nanoseconds) -> bool:
