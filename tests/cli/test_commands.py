@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from d_engine.cli.app import app
+from d_engine.cli.cluster import snapshot_words
 from d_engine.cli.common import (
     EXIT_LOCAL,
     EXIT_NOT_APPLIED,
@@ -161,6 +162,13 @@ def test_serve_refuses_a_bad_configuration_before_it_touches_anything(tmp_path: 
     assert result.exit_code == EXIT_LOCAL
     assert "cluster.listen" in result.stderr
     assert not data.exists()
+
+
+def test_status_tells_how_far_a_snapshot_is() -> None:
+    under_way = {"snapshot_bytes_received": 1_500_000, "snapshot_bytes_to_receive": 6_000_000}
+    assert snapshot_words(under_way) == "receiving, 1,500,000 of 6,000,000 bytes (25 %)"
+    assert snapshot_words({"snapshot_bytes_to_receive": 0, "snapshot_installing": 1}) == "installing"
+    assert snapshot_words({"snapshot_installing": 0}) == ""
 
 
 def test_bytes_in_json_are_text_where_they_can_be() -> None:

@@ -46,6 +46,7 @@ segment_bytes = 1_048_576
 log_cache_bytes = 0
 repair = false
 marker_interval_s = 30.0
+snapshot_bytes_per_second = 1_000_000
 
 [client]
 request_timeout_s = 1

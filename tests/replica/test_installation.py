@@ -7,6 +7,7 @@ import pytest
 from d_engine.format.errors import SnapshotError
 from d_engine.format.messages import Heartbeat, HeartbeatResponse
 from d_engine.replica.installation import Installation
+from d_engine.replica.metrics import metrics_of
 from d_engine.replica.settings import MILLISECOND
 from tests.replica.small_cluster import Cluster, snapshots_of
 from tests.replica.test_installer import is_whole, left_behind, let_in
@@ -46,6 +47,7 @@ def test_a_node_answers_its_leader_and_serves_what_it_has_meanwhile() -> None:
         steps += 1
         assert (node.machine.digest(), node.replica.applier.applied_index) == (digest, applied)
         assert node.replica.executor.snapshots.installed == 0
+        assert metrics_of(node.replica)["snapshot_installing"] == 1
         if steps == 1:
             # The installer works in turns, so a heartbeat finds one.
             term = node.replica.raft.term
@@ -58,6 +60,7 @@ def test_a_node_answers_its_leader_and_serves_what_it_has_meanwhile() -> None:
     )
     until(cluster, lambda: installing(cluster) is None)
     assert node.replica.executor.snapshots.installed == 1
+    assert metrics_of(node.replica)["snapshot_installing"] == 0
     cluster.run(1000)
     assert is_whole(cluster)
 

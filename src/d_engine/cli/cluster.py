@@ -1,5 +1,7 @@
 """Commands about the cluster."""
 
+from collections.abc import Mapping
+
 import click
 
 from d_engine.cli.common import (
@@ -37,6 +39,8 @@ def status(endpoints: str, output: str, timeout: float) -> None:
         "revision": result.revision,
         "disk": "full" if result.disk_full else "ok",
     }
+    if words := snapshot_words(result.metrics):
+        rows["snapshot"] = words
     if result.quarantine:
         rows["QUARANTINE"] = result.quarantine
     if result.alarm:
@@ -51,6 +55,14 @@ def status(endpoints: str, output: str, timeout: float) -> None:
             click.echo(f"{'':14} in quarantine: its data is being repaired")
         if peer.promotion:
             click.echo(f"{'':14} a learner: {peer.promotion}")
+
+
+def snapshot_words(metrics: Mapping[str, float]) -> str:
+    """What is being done about a snapshot from another member; empty if nothing is."""
+    size, received = metrics.get("snapshot_bytes_to_receive", 0), metrics.get("snapshot_bytes_received", 0)
+    if size:
+        return f"receiving, {received:,.0f} of {size:,.0f} bytes ({100 * received / size:.0f} %)"
+    return "installing" if metrics.get("snapshot_installing") else ""
 
 
 @click.command()

@@ -86,13 +86,15 @@ class LimitsConfig:
 class StorageConfig:
     """The log. The engine "memory" forgets everything when the process ends. Damaged data is repaired from other
     members unless `repair` is false: then the node refuses to start, or stops. Every `marker_interval_s` the members
-    compare what they have applied; only the leader's setting counts."""
+    compare what they have applied; only the leader's setting counts. A snapshot is fetched from another member at no
+    more than `snapshot_bytes_per_second`, 0 for as fast as it goes."""
 
     engine: str = field("wal", Choice(("wal", "memory")))
     segment_bytes: int = field(64 * _MEBIBYTE, Whole(_MEBIBYTE, MAX_SEGMENT_BYTES))
     log_cache_bytes: int = field(32 * _MEBIBYTE, Whole(0, 1024 * _MEBIBYTE))
     repair: bool = field(True, Flag())
     marker_interval_s: float = field(60.0, Seconds(_DAY_S))
+    snapshot_bytes_per_second: int = field(0, Whole(0, 1024 * 1024 * _MEBIBYTE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from d_engine.raft.effects import Role
 from d_engine.replica.changer import TRANSFER
 from d_engine.replica.listener import ReplicaListener
 from d_engine.replica.replica import Replica
-from d_engine.replica.settings import MILLISECOND, SECOND, ReplicaSettings, WatchSettings
+from d_engine.replica.settings import MILLISECOND, SECOND, ReplicaSettings, SnapshotSettings, WatchSettings
 from d_engine.runtime.connection import Connection, Handler
 from d_engine.runtime.disk import FileDisk
 from d_engine.runtime.greeting import Identity
@@ -194,6 +194,7 @@ def replica_settings(config: EngineConfig, incarnation: Incarnation) -> ReplicaS
         ),
         repair=config.storage.repair,
         marker_ns=int(config.storage.marker_interval_s * SECOND),
+        snapshots=SnapshotSettings(receive_bytes_per_second=config.storage.snapshot_bytes_per_second),
     )
 
 

@@ -59,6 +59,7 @@ def metrics_of(replica: Replica) -> dict[str, int | float]:
         snapshot_bytes=0 if newest is None else newest.header.size,
         snapshot_log_bytes=snapshots.taking.log_bytes,
         snapshot_bytes_written=snapshots.taking.written,
+        snapshot_installing=int(snapshots.installing),
         snapshot_bytes_received=received,
         snapshot_bytes_to_receive=size,
     )

@@ -103,6 +103,11 @@ class Snapshots:
         deadlines = (self.taking.deadline, self.receiving.deadline, self._scrubber.deadline, installing)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
+    @property
+    def installing(self) -> bool:
+        """A snapshot was fetched and is being read."""
+        return self._installing is not None and self._installing.reading
+
     def receive(self, sender: NodeId, message: SnapshotRequest | SnapshotChunk, now: Nanoseconds) -> None:
         """A member asks for a part, or sends one."""
         if isinstance(message, SnapshotChunk):
