@@ -67,8 +67,7 @@ class Replication:
         else:
             leading.progress[peer].disconnected()
             # If it comes back in quarantine, that is news.
-            leading.progress[peer].quarantined = False
-            leading.progress[peer].wanted_index = 0
+            self._note_quarantine(leading.progress[peer], False, 0)
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
@@ -93,7 +92,7 @@ class Replication:
     def on_echo(self, peer: NodeId, progress: Progress, echo: HeartbeatResponse, now: Nanoseconds) -> None:
         """The peer lives. If it is behind and nothing moves, something may have been lost."""
         progress.round_acked = max(progress.round_acked, echo.round)
-        self._note_quarantine(progress, echo)
+        self._note_quarantine(progress, echo.quarantined, echo.wanted_index)
         settings, silent = self._state.settings, now - progress.sent_at
         if progress.state is ProgressState.SNAPSHOT:
             if silent >= settings.election_max_ns:
@@ -101,18 +100,21 @@ class Replication:
         elif silent >= settings.heartbeat_ns and (progress.probe_sent or progress.in_flight_messages):
             self._ask(peer, progress, now)
 
-    def _note_quarantine(self, progress: Progress, echo: HeartbeatResponse) -> None:
-        leading = self._state.leading
-        if echo.wanted_index and not progress.wanted_index:
+    def _note_quarantine(self, progress: Progress, quarantined: bool, wanted_index: LogIndex) -> None:
+        leading, last_index = self._state.leading, self._state.log.last_index
+        if wanted_index and not progress.wanted_index:
             progress.forget()
             progress.snapshot()
-        elif echo.quarantined and not progress.quarantined:
+        elif not wanted_index and progress.wanted_index and progress.state is ProgressState.SNAPSHOT:
+            # It has one, or its state was sound again after a restart. There may be none to be sent.
+            progress.probe(last_index)
+        elif quarantined and not progress.quarantined:
             # Nothing is known of it any more. It must hear how far this log goes before it can be whole again.
             progress.forget()
-            progress.probe(self._state.log.last_index)
-        progress.quarantined, progress.wanted_index = echo.quarantined, echo.wanted_index
-        if leading is not None and echo.wanted_index > leading.wanted_index:
-            leading.wanted_index = echo.wanted_index
+            progress.probe(last_index)
+        progress.quarantined, progress.wanted_index = quarantined, wanted_index
+        if leading is not None and wanted_index > leading.wanted_index:
+            leading.wanted_index = wanted_index
 
     def _ask(self, peer: NodeId, progress: Progress, now: Nanoseconds) -> None:
         prev_index = progress.next_index - 1
