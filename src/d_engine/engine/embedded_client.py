@@ -52,8 +52,9 @@ class EmbeddedClient(BaseClient):
         limits = node.config.limits
         super().__init__(limits.max_key_bytes, limits.max_value_bytes)
         self._node = node
-        self._replica = node.core.replica
-        machine = self._replica.applier.state_machine
+        replica = node.core.replica
+        self._raft, self._health = replica.raft, replica.executor.guard
+        machine = replica.applier.state_machine
         self._store = machine.store if isinstance(machine, KvStateMachine) else None
         self._guard = ForkGuard()
         self._lock = threading.Lock()
@@ -101,13 +102,13 @@ class EmbeddedClient(BaseClient):
     def _get_here(self, key: Text, consistency: str, min_revision: int | None) -> KeyValue | None:
         """The entry, or `_NOT_HERE` if the engine's thread has to be asked. Written out, without helpers: this is the
         whole cost of a local read."""
-        store, replica = self._store, self._replica
+        store = self._store
         if self._guard.forked:
             self._guard.check()
-        if self._closed or store is None or replica.executor.guard.closed:
+        if self._closed or store is None or self._health.closed:
             return _NOT_HERE
         if consistency == "lease":
-            if boot_time_ns() >= replica.raft.published_lease:
+            if boot_time_ns() >= self._raft.published_lease:
                 return _NOT_HERE
         elif consistency != "eventual":
             return _NOT_HERE
