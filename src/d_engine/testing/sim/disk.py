@@ -60,6 +60,8 @@ class SimDisk:
         self._died = died
         self.late: Callable[[], Nanoseconds] = lambda: 0
         """How much later than now the process is that submits something."""
+        self.tell: Callable[[DiskDone, DEngineError | None], None] = lambda done, error: done(error)
+        """Hands an outcome to the process; one that stands still gets it when it goes on."""
         self._lanes: dict[Lane, deque[_Job]] = {lane: deque() for lane in Lane}
         self._life = 0
         self._writing: dict[Lane, WriteFile] = {}
@@ -89,12 +91,16 @@ class SimDisk:
 
     def _next(self, lane: Lane, position: int, life: int) -> None:
         """Begin the operation at `position` of the lane's first job."""
+        if life != self._life:
+            return
         operations, _, not_before = self._lanes[lane][0]
+        if not_before > self._events.now:
+            self._events.at(not_before, self._next, lane, position, life)
+            return
         operation = operations[position] if position < len(operations) else None
         if isinstance(operation, WriteFile):
             self._writing[lane] = operation
-        wait = max(0, not_before - self._events.now)
-        self._events.after(wait + self._duration(operation), self._do, lane, position, life)
+        self._events.after(self._duration(operation), self._do, lane, position, life)
 
     def _duration(self, operation: DiskOperation | None) -> Nanoseconds:
         timing = self.timing
@@ -130,7 +136,7 @@ class SimDisk:
         jobs.popleft()
         if jobs:
             self._next(lane, 0, life)
-        done(error)
+        self.tell(done, error)
 
     def _about_to_die(self) -> bool:
         left = self.trouble.die_after

@@ -139,6 +139,7 @@ class World:
         disk_rng = split(script.seed, script.profile, "disk", node)
         machine.disk = SimDisk(self.events, disk_rng, self.trace, timing, lambda: self._died(node))
         machine.disk.late = lambda: machine.skew
+        machine.disk.tell = lambda done, error: machine.enter(machine.life, done, error)
         qualities = {other: (self._quality(), self._quality()) for other in self.nodes}
         self.nodes[node] = machine
         self.fabric.add(node, NodeEndpoint(machine), qualities)

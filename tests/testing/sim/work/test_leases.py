@@ -63,6 +63,13 @@ def test_leadership_lost_and_won_between_two_turns(seed: int) -> None:
     assert not report.failed, report.text
 
 
+@pytest.mark.parametrize("seed", [12, 1084])
+def test_a_process_that_is_held_up_writes_nothing_before_it_goes_on(seed: int) -> None:
+    """The simulator's own mistake: what was stamped with a later time was on the disk when the power failed before."""
+    report = run_seed(seed, "lease", steps=STEPS)
+    assert not report.failed, report.text
+
+
 def log_time_from_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
     walls: dict[LogClock, Callable[[], int]] = {}
     init, start = Timekeeper.__init__, LogClock.start
