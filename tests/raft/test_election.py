@@ -160,3 +160,24 @@ def test_whom_a_rolled_back_configuration_dropped_is_who_it_was() -> None:
     node.campaign()
     node.receive(3, vote(node.raft.term))
     assert node.raft.role is not Role.LEADER
+
+
+def test_a_restart_does_not_make_a_voter_of_who_was_one_long_ago() -> None:
+    """4.2.2 ends with the commitment of the removal, and a configuration behind it proves that."""
+    node = LoneNode((1,))
+    members = configuration_of((1, 2, 3))
+    demoted = replace(members, voters=(2, 3), learners=(1,))
+    moved = replace(demoted, members=(replace(members.members[0], address="elsewhere"), *members.members[1:]))
+    payloads = [encode_configuration(each) for each in (demoted, moved)]
+    entries = tuple(
+        Entry.create(EntryKind.CONFIGURATION, 1, 2 + place, 0, [payload])
+        for place, payload in enumerate(payloads)
+    )
+    node.receive(2, AppendRequest(1, 1, 1, 1, entries[:1]))
+    node.start()
+    assert node.wait(2000) != []
+
+    node.receive(2, AppendRequest(1, 2, 1, 1, entries[1:]))
+    node.start()
+    assert node.wait(2000) == []
+    assert node.raft.committed_configuration == demoted

@@ -85,7 +85,7 @@ class Election:
             return False
         if state.leading is not None or state.durability.is_stalled(now, state.settings.election_min_ns):
             return False
-        committed = log.configuration_at(log.commit_index)
+        committed = log.committed_configuration
         if state.node_id in state.electorate.bound:
             return True
         return state.node_id in Electorate(committed, state.incarnations).bound

@@ -169,6 +169,13 @@ class RaftLog:
     def _put_in_force(self) -> None:
         self.configuration_index, self.configuration = self._configurations[-1]
 
+    @property
+    def committed_configuration(self) -> Configuration:
+        """The newest that can no longer be rolled back. It is the one in force or the one before: nobody appends a
+        configuration before the one before it is committed. (So a node that restarts knows it at once.)"""
+        index, newest = self._configurations[-1]
+        return newest if index <= self.commit_index else self._configurations[-2][1]
+
     def configuration_at(self, index: LogIndex) -> Configuration:
         """The configuration that was in force at `index`, which is not before the newest snapshot's."""
         for place, configuration in reversed(self._configurations):

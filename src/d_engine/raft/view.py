@@ -136,7 +136,7 @@ class RaftView:
     @property
     def committed_configuration(self) -> Configuration:
         """The newest configuration that can no longer be rolled back."""
-        return self._state.log.configuration_at(self._state.log.commit_index)
+        return self._state.log.committed_configuration
 
     @property
     def highest_log_time(self) -> Nanoseconds:
