@@ -91,7 +91,7 @@ class StorageConfig:
 
     engine: str = field("wal", Choice(("wal", "memory")))
     segment_bytes: int = field(64 * _MEBIBYTE, Whole(_MEBIBYTE, MAX_SEGMENT_BYTES))
-    log_cache_bytes: int = field(32 * _MEBIBYTE, Whole(0, 1024 * _MEBIBYTE))
+    log_cache_bytes: int = field(8 * _MEBIBYTE, Whole(0, 1024 * _MEBIBYTE))
     repair: bool = field(True, Flag())
     marker_interval_s: float = field(60.0, Seconds(_DAY_S))
     snapshot_bytes_per_second: int = field(0, Whole(0, 1024 * 1024 * _MEBIBYTE))

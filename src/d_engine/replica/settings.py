@@ -63,7 +63,7 @@ class ReplicaSettings:
     heartbeat_ns: Nanoseconds = 100 * MILLISECOND
     election_min_ns: Nanoseconds = 500 * MILLISECOND
     election_max_ns: Nanoseconds = 1000 * MILLISECOND
-    log_cache_bytes: int = 32 * 1024 * 1024
+    log_cache_bytes: int = 8 * 1024 * 1024
     max_append_bytes: int = BATCH_BYTES
     max_in_flight_bytes: int = MAX_IN_FLIGHT_BYTES
     max_pending_writes: int = 10_000

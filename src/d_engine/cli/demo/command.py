@@ -5,17 +5,20 @@ import shutil
 import tempfile
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import click
 
 from d_engine.cli.common import fails_clearly, run_loop
-from d_engine.cli.demo.display import Display
 from d_engine.cli.demo.material import default_input, read_input
 from d_engine.cli.demo.workload import Workload
 from d_engine.client.api import Client
 from d_engine.client.remote import connect
 from d_engine.format.ids import NodeId
 from d_engine.testing.processes import LocalCluster
+
+if TYPE_CHECKING:
+    from d_engine.cli.demo.display import Display
 
 _WRITES_AFTER_FAILOVER = 500
 _REQUEST_SECONDS = 10.0
@@ -30,6 +33,8 @@ def demo(input_file: Path | None, keep: bool) -> None:
 
     Exit code 0 only if every acknowledged write was read back from every node.
     """
+    from d_engine.cli.demo.display import Display  # here, so that a server does not carry it in its memory
+
     if input_file is None:
         items, origin = default_input()
     else:
@@ -52,7 +57,7 @@ def demo(input_file: Path | None, keep: bool) -> None:
 
 
 class _Demo:
-    def __init__(self, cluster: LocalCluster, workload: Workload, display: Display) -> None:
+    def __init__(self, cluster: LocalCluster, workload: Workload, display: "Display") -> None:
         self._cluster = cluster
         self._workload = workload
         self._display = display
