@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from d_engine.testing.sim.profiles import PROFILES
 from d_engine.testing.sim.report import describe_failure
 from d_engine.testing.sim.run import Report, run_script
+from d_engine.testing.sim.scenarios import SCENARIOS, Scenario
 from d_engine.testing.sim.script import DEFAULT_STEPS, Script, draw_script
 
 REPEAT_EVERY = 25
@@ -84,6 +85,14 @@ class Summary:
             for name, runs in chances.items()
             if runs >= ENOUGH_RUNS and not self.counters[f"fault: {name}"]
         )
+
+    def silent_scenarios(self) -> list[Scenario]:
+        """Scenarios that should have been seen in so many runs and were not."""
+        return [
+            scenario
+            for scenario in SCENARIOS
+            if self.profiles[scenario.profile] >= ENOUGH_RUNS and not self.counters[scenario.counter]
+        ]
 
     def lines(self) -> Iterator[str]:
         """In words."""

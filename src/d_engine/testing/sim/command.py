@@ -180,9 +180,12 @@ def _conclude(summary: Summary, write: Write) -> int:
     silent = summary.silent_faults()
     if silent:
         write(f"these faults never fired, the batch proves nothing about them: {', '.join(silent)}\n")
+    unseen = summary.silent_scenarios()
+    for scenario in unseen:
+        write(f'scenario {scenario.number} was never seen: {scenario.what} (no "{scenario.counter}")\n')
     for ending in summary.failures:
         write(f"failed: {ending.task.profile} {ending.task.seed} {ending.invariant}\n")
-    return 1 if summary.failures or silent else 0
+    return 1 if summary.failures or silent or unseen else 0
 
 
 class Progress:

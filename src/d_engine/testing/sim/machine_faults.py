@@ -89,13 +89,14 @@ def _after_promise(world: "World", rng: Random, power: bool) -> Undo:
     undos: list[Undo] = []
     left = rng.randrange(1, 4)
 
-    def seen(message: PeerMessage) -> None:
+    def seen(message: PeerMessage) -> bool:
         nonlocal left
         if _is_promise(message):
             left -= 1
             if not left:
                 world.fabric.spy = None
                 world.events.after(0, down)
+        return False
 
     def down() -> None:
         if not world.healing:

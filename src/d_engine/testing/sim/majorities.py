@@ -36,9 +36,9 @@ class Majorities:
         own = record.log.base + 1 + bisect_left(record.log.terms, term)
         known = [each for each in record.configurations if each[0] < own]
         configuration = known[-1][1] if known else self.first
-        # Who is a voter no more by a change that is perhaps not committed leads it to its end.
-        last_word = [configuration, *(before for _, before in known[-2:-1])]
-        if not any(record.node in each.all_voters for each in last_word):
+        # Who is a voter no more by changes that it does not know to be committed may lead them to their end.
+        committed = [each for index, each in known if index <= record.commit_index][-1:] or [self.first]
+        if not any(record.node in each.all_voters for each in (configuration, *committed)):
             raise InvariantBroken(
                 "I9", f"node {record.node} leads in term {term} and is no voter of {configuration}"
             )

@@ -65,8 +65,8 @@ class Fabric:
     def __init__(self, events: EventQueue, rng: Random, trace: Trace, settings: NetworkSettings) -> None:
         self.settings = settings
         self.wires = Wires(events, rng, trace, settings, self._arrived)
-        self.spy: Callable[[PeerMessage], None] | None = None
-        """Sees every message that leaves."""
+        self.spy: Callable[[PeerMessage], bool] | None = None
+        """Sees every message that leaves; one of which it says True is lost."""
         self._events = events
         self._rng = rng
         self._trace = trace
@@ -89,8 +89,8 @@ class Fabric:
         self, source: NodeId, to: NodeId, channel: Channel, message: PeerMessage, skew: Nanoseconds
     ) -> None:
         """Best effort. `skew` is how much later than now it really leaves."""
-        if self.spy is not None:
-            self.spy(message)
+        if self.spy is not None and self.spy(message):
+            return
         pair = self._pairs.get((source, to))
         if pair is None or not pair.up:
             self._trace.counters["net: not connected"] += 1

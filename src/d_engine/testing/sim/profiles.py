@@ -36,7 +36,7 @@ CRASHES = (
 DISK = ("slow_disk", "hang_disk", "hang_leader_disk", "sync_error", "write_error", "full_disk", "bit_rot")
 CLOCKS = ("pause", "pause_leader", "suspend", "hold_up", "stall_long", "drift", "wall_jump", "wall_rate")
 ELECTIONS = ("transfer", "transfer_and_crash", "disconnect_and_return")
-SNAPSHOTS = ("snapshot_one", "snapshot_all", "left_behind", "left_behind")
+SNAPSHOTS = ("snapshot_one", "snapshot_all", "left_behind", "left_behind", "spoiled_chunk")
 MEMBERS = (
     "add_member",
     "add_member",
@@ -156,6 +156,8 @@ PROFILES: dict[str, Profile] = {
             "reset_connection",
             "transfer_and_crash",
             "burst",
+            "divergent_suffix",
+            "figure_eight",
         ),
         sizes=(3, 3, 5, 5),
         pauses_ms=(2.0, 5.0, 20.0),

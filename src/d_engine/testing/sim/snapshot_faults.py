@@ -55,3 +55,10 @@ def _left_behind(world: "World", rng: Random) -> Undo:
         for _ in range(4):
             world.events.after(rng.randrange(2 * SECOND), _ask, world, world.nodes[other])
     return undo
+
+
+@fault("spoiled_chunk")
+def _spoiled_chunk(world: "World", rng: Random) -> Undo:
+    """The next parts of snapshots arrive with a bit flipped, as no checksum of a connection would let them."""
+    world.fabric.wires.to_spoil = rng.choice((1, 3))
+    return nothing

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeAlias
 
+import msgspec
+
 from d_engine.format.hello import Channel
 from d_engine.format.ids import Nanoseconds, NodeId
-from d_engine.format.messages import PeerMessage, decode_message, encode_message
+from d_engine.format.messages import PeerMessage, SnapshotChunk, decode_message, encode_message
 from d_engine.testing.sim.events import MILLISECOND, EventQueue
 from d_engine.testing.sim.links import Link, Quality, size_of
 from d_engine.testing.sim.trace import Trace
@@ -43,6 +45,8 @@ class Wires:
         self._rng = rng
         self._trace = trace
         self._arrived = arrived
+        self.to_spoil = 0
+        """So many of the next parts of snapshots arrive with a bit flipped."""
         self._links: dict[Way, Link] = {}
         self._good: dict[Way, Quality] = {}
 
@@ -116,7 +120,16 @@ class Wires:
         if self._rng.random() < self.settings.encoded:
             head, tail = encode_message(message)
             message = decode_message(head, b"".join(tail))
+        if self.to_spoil and isinstance(message, SnapshotChunk) and message.data:
+            message = self._spoil(message)
         self._arrived(*way, message)
+
+    def _spoil(self, chunk: SnapshotChunk) -> SnapshotChunk:
+        self.to_spoil -= 1
+        self._trace.count("net: part of a snapshot spoiled")
+        data = bytearray(chunk.data)
+        data[self._rng.randrange(len(data))] ^= 1 << self._rng.randrange(8)
+        return msgspec.structs.replace(chunk, data=bytes(data))
 
     def release(self, source: NodeId, to: NodeId) -> None:
         """If the link is open again, what waited for that goes on its way."""
@@ -138,6 +151,6 @@ class Wires:
     def heal(self) -> None:
         """All links are good."""
         for (source, to), link in self._links.items():
-            link.cuts = link.clogs = 0
+            link.cuts = link.clogs = self.to_spoil = 0
             link.quality = replace(self._good[source, to])
             self.release(source, to)

@@ -19,6 +19,7 @@ from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.wal import WalStorage
 from d_engine.testing.sim import (
     divergence_faults,
+    log_faults,
     machine_faults,
     membership_faults,
     old_leader_faults,
@@ -50,6 +51,7 @@ from d_engine.testing.sim.wires import NetworkSettings
 __all__ = [
     "World",
     "divergence_faults",
+    "log_faults",
     "machine_faults",
     "membership_faults",
     "old_leader_faults",
@@ -244,6 +246,8 @@ class World:
 
     def begin(self) -> None:
         """Everything starts, faults are planned."""
+        if self.script.features.same_timers:
+            self.trace.count("feature: identical timers")
         for node in self.ids[: self.script.nodes]:
             self.events.after(self._rng.randrange(20 * MILLISECOND), self.start, node)
         for node in self.ids[self.script.nodes :]:
