@@ -58,6 +58,8 @@ def test_a_session_at_the_shell(server: ServerProcess) -> None:
     refused = run(server, "put", "k" * 2000, "v")
     assert refused.returncode == 5
     assert b"invalid_request" in refused.stderr
+    pinned = json.loads(run(server, "range", "--prefix", "from", "--pinned", "-o", "json").stdout)
+    assert [item["key"]["text"] for item in pinned["items"]] == ["from/stdin"]
     lease = run(server, "lease", "grant", "60").stdout.decode().strip()
     assert run(server, "put", "on/lease", "x", "--lease", lease).returncode == 0
     assert run(server, "put", "with/ttl", "x", "--ttl", "0.2").returncode == 0

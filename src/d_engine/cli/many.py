@@ -3,6 +3,7 @@
 import binascii
 import sys
 from base64 import b64decode
+from collections.abc import AsyncIterator
 from typing import TypeAlias
 
 import click
@@ -198,6 +199,7 @@ def txn(endpoints: str, output: str, timeout: float) -> None:
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many entries.")
 @click.option("--reverse", is_flag=True, help="The greatest key first.")
 @click.option("--keys-only", is_flag=True, help="Without values.")
+@click.option("--pinned", is_flag=True, help="All pages of one revision; not with --reverse.")
 @consistency_option
 @endpoints_option
 @output_option
@@ -210,25 +212,38 @@ def range_(
     limit: int | None,
     reverse: bool,
     keys_only: bool,
+    pinned: bool,
     consistency: Consistency,
     endpoints: str,
     output: str,
     timeout: float,
 ) -> None:
     """List a range of any size, in pages: key, tab, value; with -o json a document for each page. A page is of one
-    revision, which it names; pages may be of different ones."""
+    revision, which it names; pages may be of different ones, unless --pinned is given."""
+    if pinned and reverse:
+        raise click.UsageError("--pinned reads forwards only")
 
     async def list_pages(client: Client) -> None:
-        left = limit
-        pages = client.range(
-            start=start,
-            end=end,
-            prefix=prefix,
-            limit=_PAGE if limit is None else min(limit, _PAGE),
-            reverse=reverse,
-            keys_only=keys_only,
-            consistency=consistency,
+        if pinned:
+            async with client.snapshot(start=start, end=end, prefix=prefix, consistency=consistency) as view:
+                await print_pages(
+                    view.pages(_PAGE if limit is None else min(limit, _PAGE), keys_only=keys_only)
+                )
+            return
+        await print_pages(
+            client.range(
+                start=start,
+                end=end,
+                prefix=prefix,
+                limit=_PAGE if limit is None else min(limit, _PAGE),
+                reverse=reverse,
+                keys_only=keys_only,
+                consistency=consistency,
+            )
         )
+
+    async def print_pages(pages: AsyncIterator[Scan]) -> None:
+        left = limit
         async for page in pages:
             items = page.items[:left]
             _print_page(page.revision, items, page.more or len(items) < len(page.items), keys_only, output)
