@@ -2,7 +2,9 @@
 
 import pytest
 
+from d_engine.format.configuration import Member
 from d_engine.format.errors import CorruptionError, DEngineError, UnavailableError
+from d_engine.format.messages import MemberChange
 from d_engine.format.requests import EVENTUAL, LINEARIZABLE
 from d_engine.format.state import HardState, Quarantine
 from d_engine.replica.settings import MILLISECOND
@@ -150,3 +152,18 @@ def test_the_leader_makes_one_snapshot_for_it() -> None:
     until_found_out(cluster, 2)
     until_whole(cluster)
     assert cluster[1].replica.executor.snapshots.taking.taken == 1
+
+
+def test_a_node_in_quarantine_passes_changes_of_members_on() -> None:
+    """So that an operator may replace it, whichever node he asks."""
+    cluster = cluster_of(3)
+    cluster.spoil = lambda sender, to, message: None if type(message).__name__ == "SnapshotChunk" else message
+    spoil(cluster, 2)
+    until_found_out(cluster, 2)
+    errors: list[DEngineError | None] = []
+    cluster[2].replica.change((MemberChange("set_address", Member(3, "new:1")),), True, 10**10, errors.append)
+    cluster.run(100)
+    assert errors == [None]
+    member = cluster[1].replica.raft.configuration.member(3)
+    assert member is not None
+    assert member.address == "new:1"

@@ -235,7 +235,8 @@ class Replica:
     ) -> None:
         """Change the members, all in one step, or the leadership. Carried out here if this node leads, else by the
         leader."""
-        check_serving(self)
+        if self.error is not None:
+            raise stopped(self.error)
         now = self._host.now()
         self.executor.keep_time(now)
         if self.raft.role is Role.LEADER:

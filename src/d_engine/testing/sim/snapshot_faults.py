@@ -3,7 +3,7 @@
 from random import Random
 from typing import TYPE_CHECKING
 
-from d_engine.format.errors import DEngineError
+from d_engine.format.errors import DEngineError, UnavailableError
 from d_engine.storage.snapshot_format import SnapshotHeader
 from d_engine.testing.sim.events import SECOND
 from d_engine.testing.sim.faults import NotNow, Undo, cut_between, fault, nothing
@@ -19,7 +19,10 @@ def _ask(world: "World", node: SimNode) -> None:
 
     def ask() -> None:
         if node.process is not None and node.process.replica.error is None:
-            node.process.replica.snapshot(done)
+            try:
+                node.process.replica.snapshot(done)
+            except UnavailableError as error:
+                done(None, error)
 
     node.enter(node.life, ask)
 
