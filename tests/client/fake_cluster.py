@@ -18,6 +18,8 @@ from d_engine.format.hello import Channel, Hello, Refusal
 from d_engine.format.state_machine import ApplyContext
 from d_engine.kv.machine import KvStateMachine
 from d_engine.replica.outcome import GroupDone, GroupOutcome, ReadDone
+from d_engine.replica.settings import WatchSettings
+from d_engine.replica.watches import Watches
 from d_engine.runtime.connection import Connection, Handler
 from d_engine.runtime.greeting import Identity
 from d_engine.runtime.listener import Listener
@@ -93,6 +95,15 @@ class FakeNode:
         self.asked: list[str] = []
         self.connections: list[Connection] = []
         self._listener = self._make_listener()
+        self.watches = Watches(WatchSettings(), state.machine, lambda: 0, self.wake)
+
+    def wake(self) -> None:
+        """What a node does in a turn: it hands over what was applied."""
+        asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        if self.watches.run(0):
+            self.wake()
 
     def _make_listener(self) -> Listener:
         identity = Identity(
@@ -132,6 +143,7 @@ class FakeNode:
     def propose(self, group: bytes, timeout: int, done: GroupDone, /) -> None:
         self._check("propose")
         outcome = self.state.apply(group)
+        self.wake()
         self.answer(lambda: done(outcome))
 
     def read(self, policy: int, min_revision: int, timeout: int, count: int, done: ReadDone, /) -> None:

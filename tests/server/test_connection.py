@@ -33,6 +33,7 @@ from d_engine.server.connection import (
     ClientHandler,
     DocumentDone,
 )
+from tests.replica.watching import Node
 
 
 class FakeConnection:
@@ -58,6 +59,7 @@ class FakeBackend:
         self.documents: list[DocumentDone] = []
         self.timeouts: list[int] = []
         self.error: DEngineError | None = None
+        self.watches = Node().watches
         self.query: Callable[[bytes], bytes] = lambda request: request
 
     def _note(self, timeout: int) -> None:

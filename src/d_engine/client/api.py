@@ -10,6 +10,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from d_engine.client.feed import WatchBatch
 from d_engine.client.lease import Lease
 from d_engine.client.leases_api import LeaseInfo, LeaseList, LeasesApi
 from d_engine.client.many_keys_api import ManyKeysApi
@@ -32,7 +33,10 @@ from d_engine.client.operations import (
 )
 from d_engine.client.pager import RangePager
 from d_engine.client.views_api import PinnedView, ViewsApi
+from d_engine.client.watch import StateWatch, Watch
+from d_engine.client.watch_api import WatchApi
 from d_engine.format.ids import Incarnation, NodeId, Term
+from d_engine.kv.events import Event
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.queries import Count, Scan
 from d_engine.kv.results import DeleteRangeResult, DeleteResult
@@ -46,6 +50,7 @@ __all__ = [
     "DeleteRange",
     "DeleteRangeResult",
     "DeleteResult",
+    "Event",
     "Get",
     "GetRange",
     "KeyValue",
@@ -64,9 +69,12 @@ __all__ = [
     "Relation",
     "Scan",
     "SnapshotInfo",
+    "StateWatch",
     "Status",
     "Text",
     "TxnResult",
+    "Watch",
+    "WatchBatch",
     "Write",
     "WriteOutcome",
     "WriteResult",
@@ -145,7 +153,7 @@ class Status(Struct, frozen=True):
     metrics: dict[str, int | float] = field(default_factory=dict)
 
 
-class Client(ManyKeysApi, LeasesApi, ViewsApi):
+class Client(ManyKeysApi, LeasesApi, ViewsApi, WatchApi):
     """A strongly consistent key-value store.
 
     Every write is on the stable storage of a majority before it is acknowledged, and takes effect exactly once.

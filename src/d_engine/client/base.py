@@ -13,7 +13,7 @@ from d_engine.client.cluster import check_timeout
 from d_engine.client.lease import Lease
 from d_engine.client.operations import Consistency, Text, WriteResult
 from d_engine.client.translation import hold_of
-from d_engine.client.views import ViewsClient
+from d_engine.client.watching import WatchingClient
 from d_engine.format.errors import InvalidRequestError
 from d_engine.format.ids import MAX_U63
 from d_engine.format.limits import MAX_KEY_BYTES, MAX_VALUE_BYTES
@@ -40,7 +40,7 @@ from d_engine.kv.results import (
 _POLICIES = {"linearizable": LINEARIZABLE, "lease": LEASE, "eventual": EVENTUAL}
 
 
-class BaseClient(ViewsClient):
+class BaseClient(WatchingClient):
     """Implements `Client`. `max_key_bytes` and `max_value_bytes` are the limits that are checked before sending."""
 
     def __init__(self, max_key_bytes: int = MAX_KEY_BYTES, max_value_bytes: int = MAX_VALUE_BYTES) -> None:

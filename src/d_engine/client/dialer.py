@@ -32,7 +32,7 @@ class Dialer:
     ) -> None:
         self._loop = loop
         self._endpoints = endpoints
-        self._cluster_id = cluster_id
+        self.cluster_id = cluster_id
         self._wanted = wanted
         self._established = established
         self._established_at = float("-inf")
@@ -78,11 +78,11 @@ class Dialer:
                     break
 
     async def _dial(self, address: str) -> bool:
-        hello = Hello(Channel.CLIENT, self._cluster_id, NOBODY, 0)
+        hello = Hello(Channel.CLIENT, self.cluster_id, NOBODY, 0)
 
         def established(connection: Connection, answer: Hello) -> None:
             self._established_at = self._loop.time()
-            self._cluster_id = self._cluster_id or answer.cluster_id
+            self.cluster_id = self.cluster_id or answer.cluster_id
             self._established(connection, address, answer.node_id)
 
         error: DEngineError
@@ -101,7 +101,7 @@ class Dialer:
         return False
 
     def _admit(self, hello: Hello) -> Refusal | None:
-        if self._cluster_id and hello.cluster_id and hello.cluster_id != self._cluster_id:
-            text = f"it belongs to cluster {hello.cluster_id:#x}, not to {self._cluster_id:#x}"
+        if self.cluster_id and hello.cluster_id and hello.cluster_id != self.cluster_id:
+            text = f"it belongs to cluster {hello.cluster_id:#x}, not to {self.cluster_id:#x}"
             return Refusal(ClusterIdMismatchError.code, text)
         return None

@@ -26,10 +26,11 @@ from d_engine.format.errors import (
     error_from_code,
 )
 from d_engine.format.ids import ClusterId, NodeId
-from d_engine.format.requests import Failure, Response
+from d_engine.format.requests import Failure, Response, WatchEnded
 from d_engine.runtime.connection import Connection
 
 RESEND_SECONDS = 0.1
+_ELSEWHERE = (EngineStoppedError.code, UnavailableError.code)
 
 
 class Dispatcher:
@@ -45,9 +46,9 @@ class Dispatcher:
         self._waiting: list[Call] = []
         self._ready: list[asyncio.Future[None]] = []
         self._closed = False
-        self._dialer = Dialer(loop, endpoints, cluster_id, self._wanted, self._established)
+        self.dialer = Dialer(loop, endpoints, cluster_id, self._wanted, self._established)
         self._sweeper = Sweeper(loop, self._sweep)
-        self._pulse = Pulse(loop, endpoints, self._send, self._dialer.go_to)
+        self._pulse = Pulse(loop, endpoints, self._send, self.dialer.go_to)
 
     # --- for the client ------------------------------------------------------------------------------------------
 
@@ -55,7 +56,7 @@ class Dispatcher:
         """Wait until there is a link. Raises `UnavailableError` that names all endpoints."""
         ready = self._loop.create_future()
         self._ready.append(ready)
-        self._dialer.look()
+        self.dialer.look()
         try:
             async with asyncio.timeout(timeout):
                 await ready
@@ -75,7 +76,7 @@ class Dispatcher:
         else:
             self._sweeper.announce(call.deadline)
             self._waiting.append(call)
-            self._dialer.look()
+            self.dialer.look()
         self._pulse.active()
 
     @property
@@ -85,12 +86,17 @@ class Dispatcher:
 
     async def closed(self) -> None:
         """Wait until all connections are closed, after `end`."""
-        await self._dialer.stop()
+        await self.dialer.stop()
         while self._links:
             # Each closes within its linger time, and says so to `lost`.
             gone = self._loop.create_future()
             self._ready.append(gone)
             await gone
+
+    def others(self) -> list[str]:
+        """Where there are nodes besides the one that is asked now, the likeliest first."""
+        current = None if self._link is None else self._link.address
+        return [address for address in self._endpoints.order(self._loop.time()) if address != current]
 
     def end(self) -> None:
         """End everything: whoever waits is told. May be repeated."""
@@ -98,7 +104,8 @@ class Dispatcher:
         self._sweeper.stop()
         self._pulse.stop()
         waiting, self._waiting = self._waiting, []
-        for link in self._links:
+        for link in list(self._links):
+            link.lose_watches(EngineStoppedError("the client is closed"))
             calls, link.calls = link.calls, {}
             for call in calls.values():
                 call.doubtful = call.doubtful or call.changes
@@ -114,7 +121,9 @@ class Dispatcher:
 
     def answered(self, link: Link, call: Call, response: Response) -> None:
         """An answer came."""
-        if isinstance(response, Failure):
+        if isinstance(response, Failure) or (
+            isinstance(response, WatchEnded) and response.code in _ELSEWHERE
+        ):
             self._failed(link, call, error_from_code(response.code, response.text))
         else:
             call.done(response)
@@ -127,6 +136,7 @@ class Dispatcher:
             self._tell_ready()
             return
         why = reason or UnavailableError(f"{link.address} closed the connection")
+        link.lose_watches(why)
         calls, link.calls = list(link.calls.values()), {}
         for call in calls:
             call.doubtful = call.doubtful or call.changes
@@ -179,6 +189,7 @@ class Dispatcher:
         self._endpoints.failed(link.address, why, self._loop.time())
         if link is self._link:
             self._link = None
+        link.stop_watches(why)
         self._flush()
 
     def _flush(self) -> None:
@@ -186,7 +197,7 @@ class Dispatcher:
         if self._closed or not self._waiting:
             return
         if self._link is None:
-            self._dialer.look()
+            self.dialer.look()
             return
         waiting, self._waiting = self._waiting, []
         for call in waiting:
@@ -204,6 +215,9 @@ class Dispatcher:
             return
         before, self._link = self._link, link
         if before is not None:
+            before.stop_watches(
+                UnavailableError(f"{address} is asked from now on, and {before.address} no more")
+            )
             self._release(before)
         self._pulse.watch(link)
         self._tell_ready()

@@ -63,7 +63,7 @@ class Pulse:
         link = self._link
         if link is not None and link.connection.open:
             self._ask(link, "leader")
-            self._active = self._active or bool(link.calls)
+            self._active = self._active or bool(link.calls or link.watches)
         if self._active:
             self._active = False
             self._timer = self._loop.call_later(PULSE_SECONDS, self._beat)

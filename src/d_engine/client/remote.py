@@ -16,6 +16,7 @@ from d_engine.client.dispatcher import Dispatcher
 from d_engine.client.endpoints import Endpoints, parse_endpoints
 from d_engine.client.link import Call
 from d_engine.client.reader import AnswersDone, BatchReader
+from d_engine.client.remote_watches import RemoteWatches
 from d_engine.client.views import NodeAsker
 from d_engine.client.writer import MAX_PENDING_WRITES, GroupWriter, OutcomeDone
 from d_engine.format.errors import DEngineError, OutcomeUnknownError, ProtocolError
@@ -135,14 +136,17 @@ class RemoteClient(BaseClient):
         self._transport = _Transport(loop, dispatcher)
         self._writer = GroupWriter(loop, self._transport, timeout, max_pending_writes)
         self._reader = BatchReader(loop, self._transport, timeout)
+        self._remote_watches = RemoteWatches(loop, dispatcher, timeout)
 
     async def close(self) -> None:
         """End all connections. Who still waits for a write gets `OutcomeUnknownError` if it was sent, everybody else
         `EngineStoppedError`. May be repeated."""
         self._lose_leases()
+        self._remote_watches.end()
         self._dispatcher.end()
         self._writer.close()
         self._reader.close()
+        await self._remote_watches.closed()
         await self._dispatcher.closed()
 
     def _write(self, command: bytes, timeout: float | None, large_result: bool) -> "asyncio.Future[bytes]":
@@ -163,6 +167,9 @@ class RemoteClient(BaseClient):
                 return await client._ask(query, consistency, None, timeout)
 
             yield ask
+
+    def _watches(self) -> RemoteWatches:
+        return self._remote_watches
 
     def _manage(self, operation: str, arguments: bytes, timeout: float | None) -> "asyncio.Future[bytes]":
         return self._transport.manage(operation, arguments, timeout or self._timeout)

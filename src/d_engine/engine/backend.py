@@ -72,6 +72,7 @@ class NodeBackend:
         self.query: Callable[[bytes], bytes] = machine.query
         if isinstance(machine, KvStateMachine):
             self.query = PinnedViews(machine, random_bits).query
+        self.watches = replica.executor.watches
 
     def manage(self, operation: str, arguments: bytes, timeout: Nanoseconds, done: DocumentDone) -> None:
         """Everything rare."""

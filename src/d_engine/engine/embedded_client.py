@@ -13,11 +13,13 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 from d_engine.client.api import Consistency, KeyValue, Text
 from d_engine.client.base import BaseClient
+from d_engine.client.feed import WatchTransport
 from d_engine.client.reader import BatchReader
 from d_engine.client.views import NodeAsker
 from d_engine.client.writer import GroupWriter
 from d_engine.engine.node import Node
 from d_engine.engine.transport import Transport
+from d_engine.engine.watching import EmbeddedWatches
 from d_engine.format.errors import EngineStoppedError
 from d_engine.kv.machine import KvStateMachine
 from d_engine.runtime.clock import boot_time_ns
@@ -30,7 +32,7 @@ READS_PER_TURN = 256
 class _Binding:
     """What one event loop uses of the engine."""
 
-    __slots__ = ("loop", "reader", "transport", "writer")
+    __slots__ = ("loop", "reader", "transport", "watches", "writer")
 
     def __init__(self, node: Node, loop: AbstractEventLoop) -> None:
         timeout = node.config.client.request_timeout_s
@@ -38,11 +40,18 @@ class _Binding:
         self.transport = Transport(node.thread, node.core.backend)
         self.writer = GroupWriter(loop, self.transport, timeout)
         self.reader = BatchReader(loop, self.transport, timeout)
+        self.watches = EmbeddedWatches(node.thread, node.core.backend.watches)
 
     def close(self) -> None:
         self.writer.close()
         self.reader.close()
         self.transport.close()
+        self.watches.close()
+
+    def abandon(self) -> None:
+        """The loop is closed. On any thread."""
+        self.watches.abandon()
+        self.transport.abandon()
 
 
 class EmbeddedClient(BaseClient):
@@ -158,6 +167,9 @@ class EmbeddedClient(BaseClient):
         seconds = timeout or self._node.config.client.request_timeout_s
         return self._binding().transport.manage(operation, arguments, seconds)
 
+    def _watches(self) -> WatchTransport:
+        return self._binding().watches
+
     def _binding(self) -> _Binding:
         self._guard.check()
         loop = asyncio.get_running_loop()
@@ -173,7 +185,7 @@ class EmbeddedClient(BaseClient):
             binding = self._bindings.get(loop)
             if binding is None:
                 for gone in [other for other in self._bindings if other.is_closed()]:
-                    self._bindings.pop(gone).transport.abandon()
+                    self._bindings.pop(gone).abandon()
                 binding = self._bindings[loop] = _Binding(self._node, loop)
             self._last = binding
             return binding

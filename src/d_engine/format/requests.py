@@ -2,6 +2,8 @@
 
 Every request carries a number chosen by the client; its response carries the same. Many are in flight at once and
 answers come in any order. A request is a *batch*: what a client's tasks asked for within one turn of its loop.
+
+A watch is a request with many answers: what follows `WatchStarted` carries the same number, until it ends.
 """
 
 from typing import Annotated, TypeAlias
@@ -54,7 +56,27 @@ class Manage(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
     arguments: bytes
 
 
-Request: TypeAlias = OpenSession | WriteGroup | ReadBatch | Manage
+class Watch(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=5):
+    """Tell the events that the state machine's `selection` selects, from behind revision `since` (None: from now) on.
+    Answer: `WatchStarted`, then `WatchEvents` and `WatchProgress`, until `WatchEnded`."""
+
+    request: _Count
+    timeout_ms: _Count
+    since: _Count | None
+    selection: bytes
+
+
+class WatchControl(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=6):
+    """About the watch of this number: the client has taken so many bytes of its events; it wants to know how far the
+    watch is true; it is not interested any more. Has no answer of its own."""
+
+    request: _Count
+    taken: _Count
+    progress: bool = False
+    stop: bool = False
+
+
+Request: TypeAlias = OpenSession | WriteGroup | ReadBatch | Manage | Watch | WatchControl
 
 
 class SessionOpened(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
@@ -95,7 +117,42 @@ class Failure(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
     text: str
 
 
-Response: TypeAlias = SessionOpened | GroupResults | ReadResults | Managed | Failure
+class WatchStarted(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=6):
+    """All events behind `revision` will be told. `window`: so many bytes are sent before the client has taken any."""
+
+    request: _Count
+    revision: _Count
+    window: _Count
+
+
+class WatchEvents(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=7):
+    """With these events the watch was told everything up to `revision`. Those of a higher revision are not all yet."""
+
+    request: _Count
+    revision: _Count
+    events: bytes
+
+
+class WatchProgress(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=8):
+    """These watches were told everything up to `revision`. `request` is one of them."""
+
+    request: _Count
+    revision: _Count
+    watches: tuple[_Count, ...]
+
+
+class WatchEnded(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=9):
+    """The watch is over, or was never begun: why. `revision` is, if it was compacted, the oldest that a watch may begin
+    with; if it lagged, the last up to which it was told everything; else 0."""
+
+    request: _Count
+    code: str
+    text: str
+    revision: _Count
+
+
+WatchResponse: TypeAlias = WatchStarted | WatchEvents | WatchProgress | WatchEnded
+Response: TypeAlias = SessionOpened | GroupResults | ReadResults | Managed | Failure | WatchResponse
 
 _ENCODER = msgspec.msgpack.Encoder()
 _REQUESTS: "msgspec.msgpack.Decoder[Request]" = msgspec.msgpack.Decoder(Request)

@@ -11,7 +11,7 @@ from d_engine.replica.watch_index import WatchIndex
 
 class WatchOwner(Protocol):
     """Who opened watches, under numbers of its own: a connection, or a loop of the application. Called from within a
-    turn; it must not call back.
+    turn; it may close watches, and must do nothing else.
 
     `events`: with these, all events up to `revision` were told. Those of a higher revision are not all yet: the others
     come with the next message. `progress`: these watches were told all events up to `revision`. `ended`: the watch is

@@ -198,6 +198,8 @@ class Watches:
     def _go_on(self, watcher: Watcher, history: History, budget: int) -> int:
         done = 0
         while done < budget:
+            if watcher.closed:
+                return done
             if watcher.number < history.first_number:
                 self._end(watcher, self._gone(watcher, history))
                 return done
@@ -210,7 +212,8 @@ class Watches:
                 return done
             part = history.read(watcher.number, min(budget - done, self._number - watcher.number))
             done += self._pass_on(watcher, part)
-        self.watchers.behind[watcher] = None
+        if not watcher.closed:
+            self.watchers.behind[watcher] = None
         return done
 
     def _pass_on(self, watcher: Watcher, part: Part) -> int:

@@ -28,19 +28,22 @@ from d_engine.format.limits import BATCH_BYTES, MAX_FRAME_BYTES
 from d_engine.format.requests import (
     Failure,
     GroupResults,
+    Manage,
     Managed,
     OpenSession,
     ReadBatch,
     ReadResults,
-    Request,
     Response,
     SessionOpened,
+    Watch,
+    WatchControl,
     WriteGroup,
     decode_request,
     encode_response,
 )
 from d_engine.replica.outcome import GroupDone, GroupOutcome, ReadDone
 from d_engine.runtime.connection import Connection
+from d_engine.server.watches import ClientWatches, WatchBackend
 
 MAX_REQUESTS = 1024
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
@@ -50,11 +53,13 @@ MAX_TIMEOUT_MS = 3_600_000
 _NANOSECONDS_PER_MS = 1_000_000
 _log = logging.getLogger(__name__)
 
+CountedRequest: TypeAlias = OpenSession | WriteGroup | ReadBatch | Manage
+"""Answered once. Watches have limits of their own."""
 DocumentDone: TypeAlias = Callable[[bytes, DEngineError | None], None]
 """Gets a JSON document, or an error."""
 
 
-class ServerBackend(Protocol):
+class ServerBackend(WatchBackend, Protocol):
     """The node behind the connection. Every method calls `done` once, now or later, on this thread, or raises a
     `DEngineError`: then it has done nothing. `read` calls `done(None)` when `query` may be called, within that call.
     """
@@ -80,6 +85,7 @@ class ClientHandler:
     def __init__(self, connection: Connection, backend: ServerBackend) -> None:
         self._connection = connection
         self._backend = backend
+        self._watches = ClientWatches(backend, self._send)
         self._requests = 0
         self._bytes = 0
 
@@ -88,14 +94,21 @@ class ClientHandler:
         for frame in frames:
             if frame.kind is not FrameKind.REQUEST or len(frame.tail):
                 raise MalformedError(f"a client sent a {frame.kind.name.lower()} frame")
-            self._begin(decode_request(frame.head), len(frame.head))
+            request = decode_request(frame.head)
+            if isinstance(request, Watch):
+                self._watches.begin(request)
+            elif isinstance(request, WatchControl):
+                self._watches.control(request)
+            else:
+                self._begin(request, len(frame.head))
 
     def on_close(self, reason: DEngineError | None) -> None:
-        """What is under way goes on; its answers find the connection closed."""
+        """What is under way goes on; its answers find the connection closed. Nobody watches any more."""
+        self._watches.close()
         if reason is not None:
             _log.info("the client at %s is gone: %s", self._connection.remote, reason)
 
-    def _begin(self, request: Request, size: int) -> None:
+    def _begin(self, request: CountedRequest, size: int) -> None:
         number = request.request
         if self._requests >= MAX_REQUESTS or (self._requests and self._bytes + size > MAX_REQUEST_BYTES):
             error = OverloadedError(f"{self._requests} requests of {self._bytes} bytes are under way here")
@@ -108,7 +121,7 @@ class ClientHandler:
         except DEngineError as error:
             self._answer(size, _failure(number, error))
 
-    def _dispatch(self, request: Request, answer: Callable[[Response], None]) -> None:
+    def _dispatch(self, request: CountedRequest, answer: Callable[[Response], None]) -> None:
         timeout = min(request.timeout_ms, MAX_TIMEOUT_MS) * _NANOSECONDS_PER_MS
         number, backend = request.request, self._backend
         if isinstance(request, WriteGroup):

@@ -1,0 +1,46 @@
+"""A remote watch goes on over broken connections and other nodes (docs/design/watches.md, "Clients")."""
+
+import asyncio
+
+import pytest
+
+from d_engine.client.remote import connect
+from d_engine.format.errors import CompactedError
+from tests.client.fake_cluster import start_nodes
+
+
+async def test_a_watch_survives_its_connection() -> None:
+    (node,) = await start_nodes(1)
+    async with connect(node.address) as client, client.watch(prefix="k") as watch:
+        for number in range(5):
+            await client.put(f"k{number}", "")
+            assert (await anext(watch)).revision == number + 1
+            node.drop()
+            # What is written while nobody listens comes when there is a connection again.
+            await client.put(f"k{number}", "again") if number % 2 else None
+            if number % 2:
+                assert (await anext(watch)).revision == number + 2
+                break
+    node.stop()
+
+
+async def test_what_one_node_has_let_go_another_may_have() -> None:
+    node, other = await start_nodes(2)
+    async with connect([node.address, other.address]) as client:
+        await client.put("a", "1")
+        await client.put("a", "2")
+        # Node 1 was started anew, say: what happened before is not known to it.
+        machine = node.state.machine
+        node.watches.__init__(node.watches.settings, type(machine)(), lambda: 0, node.wake)  # type: ignore[misc]
+        history = node.watches._history
+        assert history is not None
+        history.reset(2)
+        async with asyncio.timeout(5), client.watch("a", since=0) as watch:
+            assert (await anext(watch)).revision == 1
+            assert (await anext(watch)).revision == 2
+        other.stop()
+        other.drop()
+        with pytest.raises(CompactedError) as caught:
+            await client.watch("a", since=0, timeout=0.5).__aenter__()
+        assert caught.value.oldest == 2
+    node.stop()
