@@ -44,7 +44,7 @@ def test_defaults() -> None:
     assert config.client.request_timeout_s == 5.0
     assert config.cluster == ClusterConfig(insecure_listen=False, lease_reads=False)
     assert config.limits == LimitsConfig(1024, 1024 * 1024, 10_000, 50_000)
-    assert config.storage == StorageConfig("wal", 64 * 1024 * 1024, 32 * 1024 * 1024)
+    assert config.storage == StorageConfig("wal", 64 * 1024 * 1024, 8 * 1024 * 1024)
     assert config.own_address == ""
 
 

@@ -295,6 +295,18 @@ def _replace_silent(world: "World", rng: Random) -> Undo:
     return several(undos)
 
 
+def _all_know_addresses(world: "World") -> bool:
+    """Two that moved, and do not know that of each other, cannot meet: an operator moves one after the other."""
+    members = world.shared.safety.roster.newest
+    for member in () if members is None else members.members:
+        known = world.nodes[member.id].record.configurations
+        if member.id not in world.atlas.lost and known:
+            for other in known[-1][1].members:
+                if other.address != world.nodes[other.id].settings.address:
+                    return False
+    return True
+
+
 @fault("move", least=SECOND)
 def _move(world: "World", rng: Random) -> Undo:
     """A machine comes back at another address, one at a time. The operator asks until everybody knows."""
@@ -308,7 +320,7 @@ def _move(world: "World", rng: Random) -> Undo:
         and world.nodes[member.id].record.oracle.durable.last_index
         and world.atlas.is_spare(member.id)
     ]
-    if not nodes or world.atlas.moving:
+    if not nodes or world.atlas.moving or not _all_know_addresses(world):
         raise NotNow
     node = rng.choice(nodes)
     machine, undos = world.nodes[node], list[Undo]()
@@ -339,7 +351,7 @@ def _wiped_disk(world: "World", rng: Random) -> Undo:
     if not members:
         raise NotNow
     node = rng.choice(members)
-    if not world.atlas.may_damage(node):
+    if world.atlas.moving or not world.atlas.may_damage(node):
         raise NotNow
     world.atlas.damaged[node] = True
     world.shared.safety.majorities.damaged = True
