@@ -31,7 +31,7 @@ from d_engine.format.errors import (
 from d_engine.testing.processes import free_ports
 
 COMMANDS = (
-    *("serve", "put", "get", "delete", "cas", "scan", "range", "txn", "status", "members", "leader"),
+    *("serve", "put", "get", "delete", "cas", "scan", "range", "txn", "watch", "status", "members", "leader"),
     *("transfer", "config", "bench", "demo", "sim", "inspect", "recover", "lease"),
 )
 

@@ -42,3 +42,11 @@ def test_inventory() -> None:
     killed, sold = run("inventory.py", 120)
     assert killed.endswith("the leader, is killed")
     assert sold == "120 were there, 120 are sold, 120 orders, 0 left"
+
+
+def test_live_configuration() -> None:
+    assert run("live_configuration.py", 18) == [
+        "revision 2: host=10.0.0.1, port=80",
+        "revision 4: host=10.0.0.2, port=8080",
+        "revision 5: host=10.0.0.2, stop=yes",
+    ]

@@ -39,6 +39,12 @@ from d_engine.format.requests import (
     Request,
     Response,
     SessionOpened,
+    Watch,
+    WatchControl,
+    WatchEnded,
+    WatchEvents,
+    WatchProgress,
+    WatchStarted,
     WriteGroup,
     encode_request,
     encode_response,
@@ -76,6 +82,8 @@ REQUESTS: dict[str, Request] = {
     "write group": WriteGroup(2, 5000, GROUP),
     "read batch": ReadBatch(3, 5000, EVENTUAL, 8, (b"query",)),
     "manage": Manage(4, 5000, "status", b"{}"),
+    "watch": Watch(6, 5000, 8, b"selection"),
+    "watch control": WatchControl(6, 300, True),
 }
 RESPONSES: dict[str, Response] = {
     "session opened": SessionOpened(1, 5),
@@ -83,6 +91,10 @@ RESPONSES: dict[str, Response] = {
     "read results": ReadResults(3, (b"answer",)),
     "managed": Managed(4, b"{}"),
     "failure": Failure(5, "no_leader", "no leader"),
+    "watch started": WatchStarted(6, 8, 262144),
+    "watch events": WatchEvents(6, 9, b"events"),
+    "watch progress": WatchProgress(6, 12, (6, 7)),
+    "watch ended": WatchEnded(6, "compacted", "too old", 20),
 }
 
 

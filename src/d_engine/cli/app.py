@@ -15,6 +15,7 @@ from d_engine.cli.recover import recover
 from d_engine.cli.serve import serve
 from d_engine.cli.simulate import sim
 from d_engine.cli.snapshot import snapshot
+from d_engine.cli.watch import watch
 from d_engine.format.version import __version__
 
 _EPILOG = """\b
@@ -46,6 +47,7 @@ for _command in (
     scan,
     range_,
     txn,
+    watch,
     lease,
     status,
     members,
