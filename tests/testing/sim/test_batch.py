@@ -10,7 +10,7 @@ from d_engine.testing.sim import batch
 from d_engine.testing.sim.batch import ENOUGH_RUNS, MAX_FAILURES, Ending, Summary, Task, run_batch, run_task
 from d_engine.testing.sim.profiles import PROFILES
 from d_engine.testing.sim.run import Report, run_script
-from d_engine.testing.sim.scenarios import SCENARIOS
+from d_engine.testing.sim.scenarios import OFTEN, RARELY, SCENARIOS
 from d_engine.testing.sim.script import Script
 
 
@@ -35,11 +35,13 @@ def test_a_fault_that_never_fired() -> None:
 
 def test_a_scenario_that_was_never_seen() -> None:
     summary = Summary()
-    for _ in range(ENOUGH_RUNS):
-        summary.add(ending("snapshot", counter="snapshot: restored"))
-    unseen = summary.silent_scenarios()
-    assert {scenario.profile for scenario in unseen} == {"snapshot"}
-    assert "snapshot: restored" not in [scenario.counter for scenario in unseen]
+    for _ in range(OFTEN):
+        summary.add(ending("elections", counter="feature: identical timers"))
+    assert [scenario.number for scenario in summary.silent_scenarios()] == [4]
+    for _ in range(RARELY):
+        summary.add(ending("replication", counter="seen: a long suffix that is replaced"))
+    numbers = [scenario.number for scenario in summary.silent_scenarios()]
+    assert (numbers.count(8), numbers.count(10)) == (2, 0)
 
 
 def test_all_profiles_and_faults_of_scenarios_exist() -> None:

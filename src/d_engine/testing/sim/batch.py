@@ -91,7 +91,7 @@ class Summary:
         return [
             scenario
             for scenario in SCENARIOS
-            if self.profiles[scenario.profile] >= ENOUGH_RUNS and not self.counters[scenario.counter]
+            if self.profiles[scenario.profile] >= scenario.runs and not self.counters[scenario.counter]
         ]
 
     def lines(self) -> Iterator[str]:
