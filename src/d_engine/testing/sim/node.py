@@ -25,6 +25,7 @@ from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.api import LogStorage
 from d_engine.storage.identity import load_identity
 from d_engine.storage.snapshots import SnapshotFiles
+from d_engine.testing.sim.bounds import TURNS_BETWEEN, check_bounds
 from d_engine.testing.sim.clock import MachineClocks
 from d_engine.testing.sim.disk import ProcessDied, SimDisk
 from d_engine.testing.sim.events import SECOND, EventQueue
@@ -70,6 +71,7 @@ class Process:
     replica: Replica
     machine: WatchedMachine
     network: WatchedNetwork
+    turns: int = 0
 
 
 class SimNode:
@@ -195,6 +197,9 @@ class SimNode:
         process = self.process
         if process is None:
             return
+        process.turns += 1
+        if process.turns % TURNS_BETWEEN == 0:
+            check_bounds(self, process)
         raft = process.replica.raft
         self.shared.safety.observe(
             self.record,
