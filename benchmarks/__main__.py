@@ -22,7 +22,6 @@ RESULTS = Path(__file__).parent / "results"
 _PAUSE_SECONDS = 0.2
 """Between cases, so that none pays for what the one before left behind."""
 _DISTURBED = 0.1
-_ATTEMPTS = 3
 
 
 def arguments_of(argv: Sequence[str]) -> argparse.Namespace:
@@ -37,6 +36,12 @@ def arguments_of(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--only", action="append", default=[], help="part of a case's name, such as embedded/put"
+    )
+    parser.add_argument(
+        "--attempts",
+        type=int,
+        default=3,
+        help="a run that others disturb is repeated until there are so many of it (default 3)",
     )
     parser.add_argument(
         "--no-extras", action="store_true", help="only rates: no failover, memory, start and growth"
@@ -66,20 +71,22 @@ def running_subject(name: str, directory: Path) -> Iterator[Subject]:
             subject.stop()
 
 
-def run_round(cases: Sequence[Case], seconds: float, directory: Path) -> Iterator[tuple[Case, Sample]]:
+def run_round(
+    cases: Sequence[Case], seconds: float, attempts: int, directory: Path
+) -> Iterator[tuple[Case, Sample]]:
     """Every case once, on fresh subjects."""
     with ExitStack() as stack:
         subjects: dict[str, Subject] = {}
         for case in cases:
             if case.subject not in subjects:
                 subjects[case.subject] = stack.enter_context(running_subject(case.subject, directory))
-            yield case, run_undisturbed(subjects[case.subject], case, seconds)
+            yield case, run_undisturbed(subjects[case.subject], case, seconds, attempts)
 
 
-def run_undisturbed(subject: Subject, case: Case, seconds: float) -> Sample:
+def run_undisturbed(subject: Subject, case: Case, seconds: float, attempts: int) -> Sample:
     """One run. If others kept the machine busy meanwhile it is repeated, and the least disturbed one counts."""
     samples: list[Sample] = []
-    while len(samples) < _ATTEMPTS and all(sample.disturbance > _DISTURBED for sample in samples):
+    while len(samples) < attempts and all(sample.disturbance > _DISTURBED for sample in samples):
         time.sleep(_PAUSE_SECONDS * (1 + 4 * len(samples)))
         usage = Usage()
         sample = subject.run(case.work, case.tasks, seconds)
@@ -105,29 +112,45 @@ def main(argv: Sequence[str]) -> int:
             f"warning: {arguments.directory} is on {kind}: a sync there says nothing about a disk",
             file=sys.stderr,
         )
-    machine = describe(arguments.directory)
-    extras: report.Extras = {}
+    machine = describe(arguments.directory) | {"time": time.strftime("%Y-%m-%d-%H%M%S")}
     try:
         results = measure(cases, arguments)
+        finish(results, {}, machine, missing, arguments)
         if not (wanted or arguments.quick or arguments.no_extras):
-            with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="d-engine-bench-") as directory:
-                extras = all_tables(Path(directory), arguments.seconds)
+            finish(results, measure_extras(arguments), machine, missing, arguments)
     except BenchmarkError as error:
         print(f"the benchmark failed: {error}", file=sys.stderr)
         return 1
-    text = report.markdown(results, machine, NOTES, missing, extras)
-    print(text)
-    if arguments.output or not arguments.quick:
-        output = arguments.output or RESULTS / time.strftime("%Y-%m-%d-%H%M%S")
-        settings = {"rounds": arguments.rounds, "seconds": arguments.seconds}
-        report.save(results, machine, settings, extras, output)
-        output.with_suffix(".md").write_text(text)
-        print(f"saved as {output}.json and .md", file=sys.stderr)
-        if find_spec("matplotlib") is None:
-            print("no pictures: matplotlib is not installed", file=sys.stderr)
-        else:
-            print("\n".join(map(str, draw_all(output.with_suffix(".json")))), file=sys.stderr)
     return 0
+
+
+def measure_extras(arguments: argparse.Namespace) -> report.Extras:
+    """What is no rate."""
+    with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="d-engine-bench-") as directory:
+        return all_tables(Path(directory), arguments.seconds)
+
+
+def finish(
+    results: report.Results,
+    extras: report.Extras,
+    machine: dict[str, str],
+    missing: dict[str, str],
+    arguments: argparse.Namespace,
+) -> None:
+    """Print, save and draw what there is so far."""
+    text = report.markdown(results, machine, NOTES, missing, extras)
+    print(text, flush=True)
+    if arguments.quick and not arguments.output:
+        return
+    output = arguments.output or RESULTS / machine["time"]
+    settings = {"rounds": arguments.rounds, "seconds": arguments.seconds}
+    report.save(results, machine, settings, extras, output)
+    output.with_suffix(".md").write_text(text)
+    print(f"saved as {output}.json and .md", file=sys.stderr)
+    if find_spec("matplotlib") is None:
+        print("no pictures: matplotlib is not installed", file=sys.stderr)
+    else:
+        print("\n".join(map(str, draw_all(output.with_suffix(".json")))), file=sys.stderr)
 
 
 def measure(cases: Sequence[Case], arguments: argparse.Namespace) -> dict[Case, list[Sample]]:
@@ -135,7 +158,7 @@ def measure(cases: Sequence[Case], arguments: argparse.Namespace) -> dict[Case, 
     results: dict[Case, list[Sample]] = {case: [] for case in cases}
     with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="d-engine-bench-") as directory:
         for number in range(1, arguments.rounds + 1):
-            for case, sample in run_round(cases, arguments.seconds, Path(directory)):
+            for case, sample in run_round(cases, arguments.seconds, arguments.attempts, Path(directory)):
                 results[case].append(sample)
                 print(
                     f"round {number}  {case.name:40} {sample.rate:12,.0f}/s   {report.latency([sample]):20}"

@@ -26,6 +26,7 @@ _NODES = 3
 _CONNECTIONS = 10
 _VERBS = {"put": "Put", "get": "Range"}
 _WARM_UP_SHARE = 0.15
+_LEAST_SECONDS = 0.4
 
 
 def field(number: int, value: bytes) -> bytes:
@@ -93,7 +94,7 @@ class Etcd:
         if leader is None:
             raise BenchmarkError("etcd has no leader")
         before = self._revision(leader)
-        self._load(leader, work, tasks, seconds * _WARM_UP_SHARE)
+        self._load(leader, work, tasks, max(seconds * _WARM_UP_SHARE, _LEAST_SECONDS))
         processes = self._servers.processes()
         used = {name: process.call("cpu") for name, process in processes.items()}
         sample = self._load(leader, work, tasks, seconds)
