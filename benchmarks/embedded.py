@@ -4,7 +4,7 @@ follower's."""
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,9 @@ _ATTEMPTS = 3
 class Embedded:
     """Three processes of this module. A run during which the leader changed does not count and is repeated."""
 
+    module = "embedded"
+    """Of the processes."""
+
     def __init__(self, from_follower: bool = False, nodes: int = NODES, keys: int = KEY_COUNT) -> None:
         self._nodes: list[Process] = []
         self._from_follower = from_follower
@@ -38,17 +41,17 @@ class Embedded:
         for number in range(1, self._count + 1):
             own = directory / f"node-{number}"
             own.mkdir()
-            self._nodes.append(Process("embedded", str(number), str(own), members))
+            self._nodes.append(Process(self.module, str(number), str(own), members))
         self.fill(self._keys)
 
     def fill(self, keys: int) -> None:
         """There are so many known keys from now on."""
         self._keys = keys
-        self._leader().call("fill", keys=keys)
+        self.leader().call("fill", keys=keys)
 
     def run(self, work: Work, tasks: int, seconds: float) -> Sample:
         for _ in range(_ATTEMPTS):
-            leader = self._leader()
+            leader = self.leader()
             loaded = next(node for node in self._nodes if (node is not leader) == self._from_follower)
             others = {
                 "leader" if node is leader else f"follower {number}": node
@@ -57,7 +60,7 @@ class Embedded:
             }
             arguments = {"operation": work.operation, "variant": work.variant}
             sample = run_measured(loaded, others, "measure", **arguments, tasks=tasks, seconds=seconds)
-            if self._leader() is leader:
+            if self.leader() is leader:
                 return sample
         raise BenchmarkError(f"the leader changed during each of {_ATTEMPTS} runs")
 
@@ -68,7 +71,8 @@ class Embedded:
             node.stop()
         self._nodes.clear()
 
-    def _leader(self) -> Process:
+    def leader(self) -> Process:
+        """The process that leads."""
         until = time.monotonic() + _LEADER_SECONDS
         while time.monotonic() < until:
             leaders = [node for node in self._nodes if node.call("is_leader")]
@@ -87,8 +91,13 @@ def free_addresses(count: int) -> Sequence[str]:
     return addresses
 
 
-async def run_node(number: int, directory: Path, members: str) -> None:
-    """The process of one node."""
+async def run_node(
+    number: int,
+    directory: Path,
+    members: str,
+    more: Mapping[str, Callable[..., Awaitable[object]]] | None = None,
+) -> None:
+    """The process of one node. `more` can be asked for, too; it gets the client's `put`."""
     addresses = dict(member.split("=") for member in members.split(","))
     config = load_config(
         environ={},
@@ -111,6 +120,7 @@ async def run_node(number: int, directory: Path, members: str) -> None:
                 "is_leader": is_leader,
                 "fill": partial(fill, client.put),
                 "measure": partial(measure, client),
+                **{name: partial(handler, client.put) for name, handler in (more or {}).items()},
             }
         )
 
