@@ -12,6 +12,7 @@ checkers. They know nothing of the engine; they judge any store, and with a `Mod
 | --- | --- | --- | --- |
 | `check_linearizability` | any object with a sequential model | nothing | exponential at worst, bounded |
 | `check_revisions` | the key-value store, with scans and transactions | a revision in each answer | O(n log n) |
+| `check_watch` | a watch, against everything that was written | all events | linear |
 | `check_set`, `check_append` | a set, lists that only grow | unique elements, a final read | near linear |
 | `check_bank` | a constant total over accounts | reads of all accounts | near linear |
 | `check_locks` | locks with fencing tokens | the resource's view | O(n log n) |
@@ -48,6 +49,7 @@ from d_engine.testing.checkers.models import KeyValueModel, Model
 from d_engine.testing.checkers.revisions import check_revisions
 from d_engine.testing.checkers.sets import SetAction, SetAdd, SetRead, check_set
 from d_engine.testing.checkers.violation import CheckFailed, Violation, require
+from d_engine.testing.checkers.watches import check_watch
 
 __all__ = [
     "Action",
@@ -96,5 +98,6 @@ __all__ = [
     "check_locks",
     "check_revisions",
     "check_set",
+    "check_watch",
     "require",
 ]
