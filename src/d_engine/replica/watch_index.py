@@ -80,7 +80,11 @@ class WatchIndex(Generic[_W]):
         if not cover:
             return [write for write in writes if write[0].key in keys]
         written = [write[0].key for write in writes]
-        places = map(bisect_right, repeat(cover), written)
+        # Between the least and the greatest key there are few bounds, if what is watched is not what is written.
+        low, high = bisect_right(cover, min(written)), bisect_right(cover, max(written))
+        if low == high and not low & 1:
+            return [write for write, key in zip(writes, written, strict=True) if key in keys] if keys else []
+        places = map(bisect_right, repeat(cover), written, repeat(low), repeat(high))
         if not keys:
             return [write for write, place in zip(writes, places, strict=True) if place & 1]
         found = zip(writes, written, places, strict=True)
