@@ -267,12 +267,12 @@ class DiskOracle:
         newest = max(self._noted, log.hard_state, key=lambda state: (state.term, state.vote))
         log = replace(log, hard_state=newest)
         candidate = expected.durable.copy()
-        matches = candidate.is_as_recovered(log)
+        matches = self._is_as_recovered(candidate, log)
         for record in expected.records:
             if matches:
                 break
             record.apply(candidate)
-            matches = candidate.is_as_recovered(log)
+            matches = self._is_as_recovered(candidate, log)
         if not matches:
             raise InvariantBroken(
                 "I5",
@@ -284,12 +284,23 @@ class DiskOracle:
             self.durable = candidate
         self._survivors = None
         self._order.clear()
+        self._raise_to_noted(self.durable)
         if not self.durable.is_as_recovered(log):
             raise InvariantBroken(
                 "I7",
                 f"node {self._node} recovers {log.hard_state}, log ..{log.last_index}, but on the platter is "
                 f"{self.durable}: what it read from the cache was not made durable",
             )
+
+    def _is_as_recovered(self, state: LogState, log: RecoveredLog) -> bool:
+        raised = state.copy()
+        self._raise_to_noted(raised)
+        return raised.is_as_recovered(log)
+
+    def _raise_to_noted(self, state: LogState) -> None:
+        """Whichever is newer counts: the log's term and vote, or those in the record of a quarantine."""
+        if (self._noted.term, self._noted.vote) > (state.term, state.vote):
+            state.term, state.vote = self._noted.term, self._noted.vote
 
 
 @dataclass(frozen=True, slots=True)
