@@ -150,7 +150,8 @@ class Feed:
         if partial and partial[-1].revision <= revision:
             self._complete()
         elif partial:
-            # It may be larger than the window, so it is taken as it comes, and weighs nothing later.
+            # It may be larger than the window, so it is taken as it comes. It is said once more when the application
+            # takes it: the node takes off no more than it has sent.
             self._took(sum(map(weigh, [event for event in events if event.revision > revision])))
         self._hear(revision)
 
