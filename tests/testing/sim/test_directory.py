@@ -80,3 +80,14 @@ def test_rot_spares_what_was_written_last() -> None:
     assert made.rot(3) == "a"
     assert made.read("a", 0, 100) != b"x" * 100
     assert made.read("a", 100, 100) == b"y" * 100
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_was_synced_last_may_be_the_last_again_when_power_is_lost(seed: int) -> None:
+    made = directory(seed, CreateFile("a", 10_000), WriteFile("a", 0, (b"x" * 100,)), SyncFile("a"))
+    for operation in (WriteFile("a", 100, (b"y" * 100,)), SyncFile("a"), SyncDirectory()):
+        made.perform(operation)
+    made.perform(WriteFile("a", 200, (b"z" * 100,)))
+    made.lose_power()
+    made.rot(30)
+    assert made.read("a", 100, 100) == b"y" * 100

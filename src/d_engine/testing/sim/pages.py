@@ -101,9 +101,7 @@ class PagedFile:
     def sync(self) -> None:
         """The platter has it."""
         self.settled = min((offset for offset, _ in self._writes), default=self.settled)
-        self._platter.clear()
-        self._writes.clear()
-        self._platter_size = len(self.content)
+        self._forget_cache()
 
     def sync_failed(self) -> None:
         """The platter does not have it, the cache forgets that."""
@@ -137,7 +135,14 @@ class PagedFile:
                 self._spoil(image, rng)
         self.content = image
         self._ghosts.clear()
-        self.sync()
+        # Nothing is settled by that: what was synced last may be what stands last again.
+        self._forget_cache()
+
+    def _forget_cache(self) -> None:
+        """The cache and the platter are the same."""
+        self._platter.clear()
+        self._writes.clear()
+        self._platter_size = len(self.content)
 
     def _spoil(self, image: bytearray, rng: Random) -> None:
         for offset, data in self._writes:
