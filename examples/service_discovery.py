@@ -14,11 +14,11 @@ import sys
 import tempfile
 
 import d_engine
-from d_engine import Client, EmbeddedEngine
+from d_engine import EmbeddedEngine, StateWatch
 from d_engine.engine.config import load_config
 
+PREFIX = "service/"
 TTL_SECONDS = 1.0
-_PAUSE_SECONDS = 0.02
 
 
 async def serve(endpoints: str, name: str) -> None:
@@ -26,23 +26,34 @@ async def serve(endpoints: str, name: str) -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     async with d_engine.connect(endpoints) as client, client.lease(TTL_SECONDS) as lease:
-        await client.put(f"service/{name}", f"pid {os.getpid()}", lease=lease)
+        await client.put(f"{PREFIX}{name}", f"pid {os.getpid()}", lease=lease)
         stopped, lost = asyncio.create_task(stopping.wait()), asyncio.create_task(lease.lost.wait())
         # Who has lost its lease is not registered any more, and must not go on as if it were.
         await asyncio.wait((stopped, lost), return_when=asyncio.FIRST_COMPLETED)
 
 
-async def services(client: Client) -> list[str]:
-    """The names of those who are registered now."""
-    found = await client.scan_prefix("service/")
-    return [entry.key.decode().removeprefix("service/") for entry in found.items]
+class Registry:
+    """Who is registered, from a watch: nobody asks again and again."""
+
+    def __init__(self, watch: StateWatch) -> None:
+        self._watch = watch
+        self._names = {_name(entry.key) for entry in watch.items}
+
+    async def until(self, names: set[str]) -> None:
+        """Follow the changes until exactly these are registered."""
+        while self._names != names:
+            batch = await anext(self._watch)
+            for event in batch.events:
+                if event.value is None:
+                    self._names.discard(_name(event.key))
+                    print(f"{_name(event.key)} is gone ({event.cause})")
+                else:
+                    self._names.add(_name(event.key))
+        print("registered:", ", ".join(sorted(names)) or "nobody")
 
 
-async def until(client: Client, names: list[str]) -> None:
-    """Wait until exactly these are registered."""
-    while await services(client) != names:  # noqa: ASYNC110 - other processes
-        await asyncio.sleep(_PAUSE_SECONDS)
-    print("registered:", ", ".join(names) or "nobody")
+def _name(key: bytes) -> str:
+    return key.decode().removeprefix(PREFIX)
 
 
 async def start(endpoints: str, name: str) -> asyncio.subprocess.Process:
@@ -53,20 +64,27 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         endpoints = f"unix:{folder}/socket"
         settings = {"node.data_dir": f"{folder}/data", "cluster.client_listen": endpoints}
-        async with EmbeddedEngine(config=load_config(None, environ={}, overrides=settings)) as engine:
-            names = ["mail/1", "web/1", "web/2"]
-            processes = [await start(endpoints, name) for name in names]
-            await until(engine.client, names)
+        async with (
+            EmbeddedEngine(config=load_config(None, environ={}, overrides=settings)) as engine,
+            engine.client.snapshot_then_watch(PREFIX) as watch,
+        ):
+            await follow(Registry(watch), endpoints)
 
-            processes[1].kill()
-            print("web/1 is killed")
-            await until(engine.client, ["mail/1", "web/2"])
 
-            processes[0].terminate()
-            processes[2].terminate()
-            print("the others are stopped")
-            await until(engine.client, [])
-            await asyncio.gather(*(process.wait() for process in processes))
+async def follow(registry: Registry, endpoints: str) -> None:
+    """Services come and go."""
+    processes = [await start(endpoints, name) for name in ("mail/1", "web/1", "web/2")]
+    await registry.until({"mail/1", "web/1", "web/2"})
+
+    processes[1].kill()
+    print("web/1 is killed")
+    await registry.until({"mail/1", "web/2"})
+
+    processes[0].terminate()
+    processes[2].terminate()
+    print("the others are stopped")
+    await registry.until(set())
+    await asyncio.gather(*(process.wait() for process in processes))
 
 
 if __name__ == "__main__":

@@ -27,13 +27,16 @@ def test_session_store() -> None:
 
 @pytest.mark.slow
 def test_service_discovery() -> None:
-    assert run("service_discovery.py", 120) == [
+    *lines, last_but_two, last_but_one, last = run("service_discovery.py", 120)
+    assert lines == [
         "registered: mail/1, web/1, web/2",
         "web/1 is killed",
+        "web/1 is gone (expired)",
         "registered: mail/1, web/2",
         "the others are stopped",
-        "registered: nobody",
     ]
+    assert {last_but_two, last_but_one} == {"mail/1 is gone (deleted)", "web/2 is gone (deleted)"}
+    assert last == "registered: nobody"
 
 
 @pytest.mark.slow
