@@ -189,6 +189,7 @@ class Replica:
         """Apply a client's group. `done` gets the outcome, unless this raises: `OverloadedError`, `EngineStoppedError`
         or `MalformedError`, and nothing was done."""
         session, number, count = check_group(group)
+        count = max(1, count)  # a session to be opened waits, too
         check_serving(self)
         if self.writes.waiting + count > self.settings.max_pending_writes:
             self.counters.overloaded += count
@@ -196,7 +197,7 @@ class Replica:
                 f"{self.writes.waiting} writes are waiting on node {self.settings.node_id}; try later"
             )
         deadline = self._host.now() + timeout
-        self.writes.add(WaitingGroup((session, number), group, max(1, count), deadline, [done]))
+        self.writes.add(WaitingGroup((session, number), group, count, deadline, [done]))
         self._agenda.due_at(deadline)
         self._agenda.ask_turn()
 
