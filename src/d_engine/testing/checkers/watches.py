@@ -9,27 +9,47 @@ a progress mark.
 * *Atomic*: a batch has exactly the wanted events of its revision, as they were written, previous entries included.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
 
-from d_engine.client.feed import WatchBatch
-from d_engine.kv.events import Event
 from d_engine.testing.checkers.violation import Findings, Violation
 
 CHECKER = "watch"
 DEFAULT_MAX_VIOLATIONS = 20
 
 
+class Dated(Protocol):
+    """An event, of whatever kind: equal events are the same change with the same entry before it."""
+
+    @property
+    def revision(self) -> int: ...
+
+
+EventT = TypeVar("EventT", bound=Dated)
+_EventT_co = TypeVar("_EventT_co", bound=Dated, covariant=True)
+
+
+class Told(Protocol[_EventT_co]):
+    """A batch that came out of a watch."""
+
+    @property
+    def revision(self) -> int: ...
+
+    @property
+    def events(self) -> Sequence[_EventT_co]: ...
+
+
 def check_watch(
-    written: Iterable[Event],
-    told: Iterable[WatchBatch],
-    wants: Callable[[Event], bool],
+    written: Iterable[EventT],
+    told: Iterable[Told[EventT]],
+    wants: Callable[[EventT], bool],
     after: int = 0,
     max_violations: int = DEFAULT_MAX_VIOLATIONS,
 ) -> tuple[Violation, ...]:
     """`written`: every event, by rising revision, with previous entries. `told`: what came out of a watch that asked
     for previous entries, and began behind revision `after`. `wants`: whether it asked for such an event."""
     findings = Findings(CHECKER, max_violations)
-    expected: dict[int, list[Event]] = {}
+    expected: dict[int, list[EventT]] = {}
     for event in written:
         if event.revision > after and wants(event):
             expected.setdefault(event.revision, []).append(event)
