@@ -75,8 +75,10 @@ def _demand(
     started: int,
     attempts: int = 1,
 ) -> None:
-    """Unless the node, by a change that was under way, is no member any more."""
+    """Unless the node, by a change that was under way, is no member any more. Who became one meanwhile catches up
+    first."""
     for _ in range(attempts):
+        _demand_level(world, started)
         if node not in _present(world):
             return
         answers: list[bool] = []

@@ -35,10 +35,13 @@ class Majorities:
         """Majorities of the configuration in the leader's log have voted for it."""
         own = record.log.base + 1 + bisect_left(record.log.terms, term)
         known = [each for each in record.configurations if each[0] < own]
-        configuration = known[-1][1] if known else self.first
-        # Who is a voter no more by changes that it does not know to be committed may lead them to their end.
-        committed = [each for index, each in known if index <= record.commit_index][-1:] or [self.first]
-        if not any(record.node in each.all_voters for each in (configuration, *committed)):
+        place, configuration = known[-1] if known else (0, self.first)
+        allowed = [configuration]
+        if place > record.commit_index:
+            # Who is a voter no more by a change that it does not know to be committed may lead it to its end. The one
+            # before is committed: else nobody would have made this one.
+            allowed.append(known[-2][1] if len(known) > 1 else self.first)
+        if not any(record.node in each.all_voters for each in allowed):
             raise InvariantBroken(
                 "I9", f"node {record.node} leads in term {term} and is no voter of {configuration}"
             )
