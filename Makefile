@@ -11,7 +11,7 @@ ARGS ?=
 CODE := src tests $(wildcard benchmarks examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system scenarios soak zoo zoo-full check fix bench bench-gate build clean
+.PHONY: help demo test test-system scenarios sim soak zoo zoo-full check fix bench bench-gate build clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ scenarios: $(STAMP) ## the Raft core's scenarios with their transcripts
 	$(BIN)/pytest tests/raft/test_scenarios.py $(ARGS)
 
 HOURS ?= 1
+sim: $(STAMP) ## whole clusters under faults: every seed that ever failed, then 1,200 drawn from the commit
+	$(BIN)/d-engine sim --corpus tests/testing/corpus.txt --profile mix --minutes 1 --at-least 1200 $(ARGS)
+
 soak: $(STAMP) ## whole clusters under faults, for HOURS=n: every seed that ever failed, then this commit's
 	$(BIN)/d-engine sim --corpus tests/testing/corpus.txt --profile mix --minutes $$(( 60 * $(HOURS) )) $(ARGS)
 
