@@ -44,3 +44,31 @@ async def test_what_one_node_has_let_go_another_may_have() -> None:
             await client.watch("a", since=0, timeout=0.5).__aenter__()
         assert caught.value.oldest == 2
     node.stop()
+
+
+async def test_who_is_left_behind_by_a_snapshot_goes_on_where_its_events_are() -> None:
+    node, other = await start_nodes(2)
+    async with connect([node.address, other.address]) as client:
+        # Node 1 hears nothing from the others any more, and then gets a snapshot under the watch that it serves.
+        node.watches.__init__(  # type: ignore[misc]
+            node.watches.settings, type(node.state.machine)(), lambda: 0, node.wake
+        )
+        async with asyncio.timeout(5), client.watch("a", timeout=0.5) as watch:
+            await client.put("a", "1")
+            await client.put("a", "2")
+            history = node.watches._history
+            assert history is not None
+            history.reset(2)
+            node.wake()
+            assert (await anext(watch)).revision == 1
+            assert (await anext(watch)).revision == 2
+            # Where nobody has them any more, the watch ends, once.
+            other.stop()
+            other.drop()
+            await client.put("a", "3")
+            history.reset(3)
+            node.wake()
+            with pytest.raises(CompactedError) as caught:
+                await anext(watch)
+            assert caught.value.oldest == 3
+    node.stop()

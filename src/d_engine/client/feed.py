@@ -55,7 +55,8 @@ class WatchSink(Protocol):
 
 class WatchTransport(Protocol):
     """Opens lines. `open` returns what gives the attempt up; it raises nothing. `can_resume`: whether another line may
-    be had after one ended so. `check` raises if the engine is gone, or belongs to another process."""
+    be had after one ended so; `served`: it had begun. `check` raises if the engine is gone, or belongs to another
+    process."""
 
     def check(self) -> None: ...
 
@@ -63,7 +64,7 @@ class WatchTransport(Protocol):
         self, selection: Selection, since: int | None, timeout: float | None, sink: WatchSink
     ) -> Callable[[], None]: ...
 
-    def can_resume(self, error: DEngineError) -> bool: ...
+    def can_resume(self, error: DEngineError, served: bool) -> bool: ...
 
 
 class WatchWish(NamedTuple):
@@ -166,14 +167,14 @@ class Feed:
         self._hear(revision)
 
     def ended(self, error: DEngineError) -> None:
-        self.line = None
+        served, self.line = self.line is not None, None
         self._give_up = _nothing
         self._partial.clear()
         if self.stopped:
             return
         if isinstance(error, WatchLaggedError):
             self._lagged = error
-        if self._began and self.transport.can_resume(error):
+        if self._began and self.transport.can_resume(error, served):
             timer = asyncio.get_running_loop().call_later(RESUME_SECONDS, self.open)
             self._give_up = timer.cancel
         else:

@@ -161,10 +161,13 @@ class RemoteWatches:
         line.ask(self._dispatcher)
         return line.stop
 
-    def can_resume(self, error: DEngineError) -> bool:
-        """What is lost for good does not come back, and a closed client does nothing more."""
-        return not self._ended and (
-            isinstance(error, ConnectionError | TimeoutError | EngineStoppedError | WatchLaggedError)
+    def can_resume(self, error: DEngineError, served: bool) -> bool:
+        """What is lost for good does not come back, and a closed client does nothing more. A node under whose watch the
+        state was replaced by a snapshot has only asked itself."""
+        if self._ended:
+            return False
+        return isinstance(error, ConnectionError | TimeoutError | EngineStoppedError | WatchLaggedError) or (
+            served and isinstance(error, CompactedError)
         )
 
     def others(self) -> list[str]:

@@ -75,7 +75,7 @@ class EmbeddedWatches:
             self.there(partial(self._open_there, number, selection, since))
         return line.stop
 
-    def can_resume(self, error: DEngineError) -> bool:
+    def can_resume(self, error: DEngineError, served: bool) -> bool:
         """There is no other node."""
         return False
 
