@@ -200,6 +200,13 @@ class Client(ManyKeysApi, LeasesApi, ViewsApi, WatchApi):
 
         `min_revision` (at least 1) waits until the node has reached that revision, for example one that another
         client got from a write.
+
+        Example::
+
+            written = await client.put("greeting", "hello")
+            assert await client.get("greeting") == b"hello"
+            assert await client.get("greeting", consistency="eventual", min_revision=written.revision) == b"hello"
+            assert await client.get("nobody wrote this") is None
         """
 
     @abstractmethod
@@ -211,7 +218,14 @@ class Client(ManyKeysApi, LeasesApi, ViewsApi, WatchApi):
         min_revision: int | None = None,
         timeout: float | None = None,
     ) -> KeyValue | None:
-        """The value under `key` with `create_revision`, `mod_revision`, `version` and `lease`. Otherwise as `get`."""
+        """The value under `key` with `create_revision`, `mod_revision`, `version` and `lease`. Otherwise as `get`.
+
+        Example::
+
+            written = await client.put("greeting", "hello")
+            entry = await client.get_entry("greeting")
+            assert (entry.value, entry.mod_revision) == (b"hello", written.revision)
+        """
 
     @abstractmethod
     async def get_multi(
@@ -223,7 +237,13 @@ class Client(ManyKeysApi, LeasesApi, ViewsApi, WatchApi):
         timeout: float | None = None,
     ) -> list[bytes | None]:
         """The values of several keys at one moment, in the order of `keys`, None where there is none. Together they
-        must not exceed 8 MiB. Otherwise as `get`."""
+        must not exceed 8 MiB. Otherwise as `get`.
+
+        Example::
+
+            await client.put("host", "10.0.0.1")
+            assert await client.get_multi(["host", "port"]) == [b"10.0.0.1", None]
+        """
 
     @abstractmethod
     async def scan_prefix(
@@ -242,6 +262,12 @@ class Client(ManyKeysApi, LeasesApi, ViewsApi, WatchApi):
         Without `limit` the answer is complete; more than 8 MiB of it raise `InvalidRequestError`. With `limit`
         (at least 1), or where 8 MiB are reached, `Scan.more` says that there is more: ask again `after` the last key
         that came. Each page is of a moment of its own.
+
+        Example::
+
+            await client.put("service/web/1", "10.0.0.1:80")
+            found = await client.scan_prefix("service/")
+            print(found.revision, [(entry.key, entry.value) for entry in found.items])
         """
 
     # --- writing -------------------------------------------------------------------------------------------------
@@ -262,14 +288,32 @@ class Client(ManyKeysApi, LeasesApi, ViewsApi, WatchApi):
         0.01 or more), for so long; with `keep_lease`, as long as it would have stayed. (So a plain put over a key that
         had a TTL makes it stay.) Raises `LeaseNotFoundError` or `LeaseLimitError`; nothing was written then.
 
-        With `previous`, the result holds the entry that was replaced; such writes travel in
-        smaller groups, because their results may be large."""
+        With `previous`, the result holds the entry that was replaced; such writes travel in smaller groups, because
+        their results may be large.
+
+        Example::
+
+            written = await client.put("greeting", "hello")
+            print("visible from revision", written.revision, "on")
+            await client.put("session/anna", "token", ttl=2.5)
+            async with client.lease(10) as lease:
+                await client.put("service/web/1", "10.0.0.1:80", lease=lease)
+            replaced = await client.put("greeting", "good bye", previous=True)
+            assert replaced.previous.value == b"hello"
+        """
 
     @abstractmethod
     async def delete(
         self, key: Text, *, previous: bool = False, timeout: float | None = None
     ) -> DeleteResult:
-        """Remove `key`. `DeleteResult.deleted` is false if it did not exist. `previous` as with `put`."""
+        """Remove `key`. `DeleteResult.deleted` is false if it did not exist. `previous` as with `put`.
+
+        Example::
+
+            await client.put("greeting", "hello")
+            assert (await client.delete("greeting")).deleted
+            assert not (await client.delete("greeting")).deleted
+        """
 
     @abstractmethod
     async def compare_and_swap(
@@ -284,21 +328,46 @@ class Client(ManyKeysApi, LeasesApi, ViewsApi, WatchApi):
         timeout: float | None = None,
     ) -> bool:
         """Set `key` to `value` if it holds `expected` at that moment; `expected=None`: if it does not exist. Returns
-        whether it did. False is an answer, not an error. `lease`, `ttl` and `keep_lease` as with `put`."""
+        whether it did. False is an answer, not an error. `lease`, `ttl` and `keep_lease` as with `put`.
+
+        Example::
+
+            assert await client.compare_and_swap("leader", None, "me")
+            assert not await client.compare_and_swap("leader", None, "somebody else")
+            assert await client.compare_and_swap("leader", "me", "you")
+        """
 
     # --- the cluster ---------------------------------------------------------------------------------------------
 
     @abstractmethod
     async def members(self, *, timeout: float | None = None) -> list[MemberInfo]:
-        """The members, by rising id, as the node that is asked knows them."""
+        """The members, by rising id, as the node that is asked knows them.
+
+        Example::
+
+            for member in await client.members():
+                print(member.id, member.role, member.address)
+        """
 
     @abstractmethod
     async def leader(self, *, timeout: float | None = None) -> LeaderInfo | None:
-        """The leader that the node which is asked knows, None if it knows none now."""
+        """The leader that the node which is asked knows, None if it knows none now.
+
+        Example::
+
+            leader = await client.leader()
+            print("nobody leads" if leader is None else f"node {leader.leader_id} leads in term {leader.term}")
+        """
 
     @abstractmethod
     async def status(self, *, timeout: float | None = None) -> Status:
-        """How the node that is asked is doing."""
+        """How the node that is asked is doing.
+
+        Example::
+
+            status = await client.status()
+            print(status.role, status.revision, status.alarm or "no alarm")
+        """
 
     @abstractmethod
     async def take_snapshot(self, *, timeout: float | None = None) -> SnapshotInfo:
