@@ -6,6 +6,7 @@ import inspect
 import re
 from pathlib import Path
 from textwrap import dedent
+from types import FunctionType
 
 import pytest
 
@@ -44,7 +45,7 @@ async def run(code: str, directory: Path) -> None:
         names = {name: getattr(d_engine, name) for name in d_engine.__all__} | {"client": engine.client}
         for part in (PREPARATION, code):
             compiled = compile(part, "example", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-            done = eval(compiled, names)
+            done = FunctionType(compiled, names)()
             if done is not None:
                 await done
 
