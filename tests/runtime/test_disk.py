@@ -468,3 +468,33 @@ def test_a_log_on_the_real_disk(tmp_path: Path) -> None:
     assert (log.first_index, log.last_index) == (701, 1500)
     assert log.tail == tuple(entries[700:])
     again.disk.close(SECONDS)
+
+
+def test_a_tail_torn_at_any_byte_on_the_real_disk(tmp_path: Path) -> None:
+    """Scenario 23. Two batches are synced; of the second one everything from some byte on is lost."""
+    bench = Bench(tmp_path)
+    wal = WalStorage(bench.disk, 5, 8192)
+    wal.recover()
+    durable: list[int] = []
+    trouble: list[object] = []
+    wal.start(durable.append, trouble.append, trouble.append)
+    entries = [Entry.create(EntryKind.COMMANDS, 1, index, 0, (b"x" * 20,), 1) for index in range(1, 5)]
+    name, sizes = "log-000000000001.wal", []
+    for seq, batch in enumerate((entries[:2], entries[2:]), 1):
+        wal.append(seq, None, batch)
+        while durable[-1:] != [seq]:
+            bench.driver.turn()
+        sizes.append(len((tmp_path / name).read_bytes().rstrip(b"\0")))
+    wal.close()
+    bench.disk.close(SECONDS)
+    assert not trouble
+    whole = (tmp_path / name).read_bytes()
+
+    found = []
+    for end in range(sizes[0], sizes[1]):
+        (tmp_path / name).write_bytes(whole[:end].ljust(len(whole), b"\0"))
+        torn = Bench(tmp_path)
+        found.append(WalStorage(torn.disk, 5, 8192).recover().last_index)
+        torn.disk.close(SECONDS)
+    assert found == sorted(found)
+    assert set(found) == {2, 3}
