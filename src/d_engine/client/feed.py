@@ -94,11 +94,13 @@ class Feed:
         self.stopped = False
         self.batches: deque[tuple[WatchBatch, int, WatchLine | None]] = deque()
         self._wish = wish
-        self._began = False
         self._lagged: DEngineError | None = None
         self._window = 0
+        """What the node sends before it hears that some was taken; 0: no line has begun yet."""
         self._taken = 0
         self._partial: list[Event] = []
+        self._unsaid = 0
+        """What these weigh, as far as the node was not told that they were taken."""
         self._give_up: Callable[[], None] = _nothing
         self._news = asyncio.Event()
 
@@ -129,6 +131,7 @@ class Feed:
         batch, size, line = self.batches.popleft()
         if line is self.line:
             self._took(size)
+        self._take_partial()
         return batch
 
     # --- what the line tells -----------------------------------------------------------------------------------------
@@ -138,7 +141,7 @@ class Feed:
             line.stop()
             return
         self.line, self._window, self._taken = line, window, 0
-        self._began, self._lagged = True, None
+        self._lagged = None
         self._give_up = _nothing
         self._hear(revision)
 
@@ -148,12 +151,10 @@ class Feed:
             if partial and event.revision > partial[-1].revision:
                 self._complete()
             partial.append(event)
+            self._unsaid += weigh(event)
         if partial and partial[-1].revision <= revision:
             self._complete()
-        elif partial:
-            # It may be larger than the window, so it is taken as it comes. It is said once more when the application
-            # takes it: the node takes off no more than it has sent.
-            self._took(sum(map(weigh, [event for event in events if event.revision > revision])))
+        self._take_partial()
         self._hear(revision)
 
     def progress(self, revision: int) -> None:
@@ -170,11 +171,12 @@ class Feed:
         served, self.line = self.line is not None, None
         self._give_up = _nothing
         self._partial.clear()
+        self._unsaid = 0
         if self.stopped:
             return
         if isinstance(error, WatchLaggedError):
             self._lagged = error
-        if self._began and self.transport.can_resume(error, served):
+        if self._window and self.transport.can_resume(error, served):
             timer = asyncio.get_running_loop().call_later(RESUME_SECONDS, self.open)
             self._give_up = timer.cancel
         else:
@@ -186,13 +188,21 @@ class Feed:
         """What was gathered is a whole revision."""
         events = tuple(self._partial)
         self._partial.clear()
+        size, self._unsaid = self._unsaid, 0
         revision = events[0].revision
         if revision > (self.told or 0):
-            self.batches.append((WatchBatch(revision, events), sum(map(weigh, events)), self.line))
+            self.batches.append((WatchBatch(revision, events), size, self.line))
 
     def _hear(self, revision: int) -> None:
         self.told = revision if self.told is None else max(self.told, revision)
         self._news.set()
+
+    def _take_partial(self) -> None:
+        """A revision may be larger than the window, so it is taken as it comes. But not while there are others for the
+        application to take: else whoever takes nothing is sent one large revision after the other."""
+        if self._unsaid and not self.batches:
+            size, self._unsaid = self._unsaid, 0
+            self._took(size)
 
     def _took(self, size: int) -> None:
         """Say so, once in a while."""
