@@ -6,6 +6,7 @@ import pytest
 
 from d_engine.client.remote import connect
 from d_engine.format.errors import CompactedError
+from d_engine.kv.key_value import KeyValue
 from tests.client.fake_cluster import start_nodes
 
 
@@ -71,4 +72,33 @@ async def test_who_is_left_behind_by_a_snapshot_goes_on_where_its_events_are() -
             with pytest.raises(CompactedError) as caught:
                 await anext(watch)
             assert caught.value.oldest == 3
+    node.stop()
+
+
+async def test_a_watch_that_is_closed_while_it_is_entered_ends() -> None:
+    (node,) = await start_nodes(1)
+    async with connect(node.address) as client, asyncio.timeout(5):
+        await client.put("k", "1")
+        watch = client.snapshot_then_watch("k")
+        entering = asyncio.ensure_future(watch.__aenter__())
+        await asyncio.sleep(0)
+        watch.close()
+        await entering
+        await client.put("k", "2")
+        assert [batch async for batch in watch] == []
+        assert not node.watches.watchers.count
+        # While pages of different revisions are made one, of which the last is not here yet.
+        watch = client.snapshot_then_watch("k")
+        read = watch._read
+
+        async def later() -> tuple[int, int, list[KeyValue]]:
+            first, last, items = await read()
+            return first, last + 1, items
+
+        watch._read = later
+        entering = asyncio.ensure_future(watch.__aenter__())
+        await asyncio.sleep(0.2)
+        watch.close()
+        await entering
+        assert not watch.items
     node.stop()

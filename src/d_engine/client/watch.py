@@ -127,7 +127,9 @@ class StateWatch(Watch):
         if self._entered:
             raise InvalidRequestError("a watch is entered once")
         first, last, items = await self._read()
-        self._feed = self._feed_from(first)
+        before, self._feed = self._feed, self._feed_from(first)
+        if before.stopped:
+            self._feed.stop()
         await self._enter()
         try:
             self.items = await self._brought_to(last, items) if last > first else items
@@ -146,6 +148,8 @@ class StateWatch(Watch):
                     _change(state, event)
             if feed.batches or (feed.told or 0) >= revision:
                 return [state[key] for key in sorted(state)]
+            if feed.stopped:
+                return []
             if feed.error is not None:
                 raise feed.error
             if feed.line is not None:
