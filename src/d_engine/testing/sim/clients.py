@@ -21,9 +21,10 @@ from d_engine.testing.sim.work.leases import Leases
 from d_engine.testing.sim.work.lists import Lists
 from d_engine.testing.sim.work.registers import Registers
 from d_engine.testing.sim.work.transactions import Transactions
+from d_engine.testing.sim.work.watches import Watches
 from d_engine.testing.sim.work.workload import Histories, Workload
 
-KINDS: tuple[Callable[[Hand], Kind], ...] = (Registers, Elements, Lists, Transactions, Bank, Leases)
+KINDS: tuple[Callable[[Hand], Kind], ...] = (Registers, Elements, Lists, Transactions, Bank, Leases, Watches)
 
 
 class SimClient:

@@ -48,7 +48,21 @@ def demand_recovery(world: World) -> None:
     _demand_quiet(world, started)
     # A marker may be on its way.
     _demand_level(world, started)
+    _demand_watched(world, started)
     _demand_agreement(world)
+
+
+def _demand_watched(world: World, started: int) -> None:
+    """Every watch comes to know all that was written (I10)."""
+    histories = world.fleet.histories
+
+    def all_told() -> bool:
+        told = [watch.told for watch in histories.watches]
+        return all(known is None or known >= histories.chronicle.newest for known in told)
+
+    if not _run_until(world, all_told, CATCH_UP_TIME, started):
+        told = [watch.told for watch in histories.watches]
+        raise InvariantBroken("I12", f"of {histories.chronicle.newest} revisions watches know {told}")
 
 
 def _demand_level(world: World, started: int) -> None:

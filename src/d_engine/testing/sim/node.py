@@ -26,6 +26,7 @@ from d_engine.storage.api import LogStorage
 from d_engine.storage.identity import load_identity
 from d_engine.storage.snapshots import SnapshotFiles
 from d_engine.testing.sim.bounds import TURNS_BETWEEN, check_bounds
+from d_engine.testing.sim.chronicle import Chronicle
 from d_engine.testing.sim.clock import MachineClocks
 from d_engine.testing.sim.disk import ProcessDied, SimDisk
 from d_engine.testing.sim.events import SECOND, EventQueue
@@ -50,6 +51,7 @@ class Surroundings:
     safety: Safety
     ledger: Ledger
     tenure: Tenure
+    chronicle: Chronicle
     make_storage: Callable[[SimDisk, int], LogStorage]
     make_machine: Callable[[], StateMachine]
     watcher: "NodeWatcher"
@@ -110,7 +112,12 @@ class SimNode:
         self.record.restarted()
         self.disk.directory.observer = self.record.oracle
         machine = WatchedMachine(
-            shared.make_machine(), shared.ledger, shared.tenure, self.id, shared.trace.count
+            shared.make_machine(),
+            shared.ledger,
+            shared.tenure,
+            shared.chronicle,
+            self.id,
+            shared.trace.count,
         )
         host = SimHost(self, self.life)
         network = WatchedNetwork(self)

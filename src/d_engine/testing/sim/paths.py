@@ -84,7 +84,7 @@ class ClientPath:
         self._events = events
         self._trace = trace
         self._rng = rng
-        self._nodes = nodes
+        self.nodes = nodes
 
     # --- the writer's transport -----------------------------------------------------------------------------
 
@@ -131,17 +131,17 @@ class ClientPath:
     def deliver(self, node: NodeId, ask: _Ask, timeout: Nanoseconds, answer: "_Answer") -> None:
         """Put the question to the node, after the time that the way takes."""
         if self.home is not None:
-            machine = self._nodes[node]
+            machine = self.nodes[node]
             machine.enter(machine.life, self._put, machine, ask, timeout, answer)
-        elif not self._lost(node):
-            self._events.after(self._delay(), self._arrive, node, ask, timeout, answer)
+        elif not self.lost(node):
+            self._events.after(self.delay(), self._arrive, node, ask, timeout, answer)
 
     def _arrive(self, node: NodeId, ask: _Ask, timeout: Nanoseconds, answer: "_Answer") -> None:
-        machine = self._nodes[node]
+        machine = self.nodes[node]
         if self.cut_off.get(node):
             return
         if machine.process is None:
-            self._events.after(self._delay(), answer, None, UnavailableError(f"node {node} is down"))
+            self._events.after(self.delay(), answer, None, UnavailableError(f"node {node} is down"))
         else:
             machine.enter(machine.life, self._put, machine, ask, timeout, answer)
 
@@ -149,21 +149,23 @@ class ClientPath:
         def answered(value: object, error: DEngineError | None) -> None:
             if self.home is not None:
                 self._events.after(machine.skew, answer, value, error)
-            elif not self._lost(machine.id):
-                self._events.after(self._delay() + machine.skew, answer, value, error)
+            elif not self.lost(machine.id):
+                self._events.after(self.delay() + machine.skew, answer, value, error)
 
         try:
             ask(machine, timeout, answered)
         except DEngineError as error:
             answered(None, error)
 
-    def _lost(self, node: NodeId) -> bool:
+    def lost(self, node: NodeId) -> bool:
+        """Whether what is sent to the node, or by it, does not arrive."""
         if self.cut_off.get(node) or (self.quality.loss and self._rng.random() < self.quality.loss):
             self._trace.counters["client: message lost"] += 1
             return True
         return False
 
-    def _delay(self) -> Nanoseconds:
+    def delay(self) -> Nanoseconds:
+        """Of one message."""
         return self.quality.latency + int(self.quality.jitter * self._rng.expovariate(1.0))
 
     def attempt_time(self) -> Nanoseconds:
@@ -172,7 +174,7 @@ class ClientPath:
 
     def turn_to_another(self) -> None:
         """The node that was asked did not help."""
-        others: Sequence[NodeId] = [node for node in sorted(self._nodes) if node != self.target]
+        others: Sequence[NodeId] = [node for node in sorted(self.nodes) if node != self.target]
         if self.home is None and others:
             self.target = self._rng.choice(others)
 

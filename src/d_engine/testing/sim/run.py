@@ -111,6 +111,8 @@ def _run(world: World) -> tuple[str, str]:
 def check_histories(fleet: Fleet) -> tuple[Violation, ...]:
     """What the clients saw, judged by every checker."""
     histories = fleet.histories
+    for watch in histories.watches:
+        watch.finish()
     store = tuple(histories.store.operations())
     # Transactions have keys of their own, which they tie together: too many operations at a time to find their order.
     # The revisions tell it. So they do of keys that go by themselves, at most of them by nobody's request.
@@ -122,6 +124,7 @@ def check_histories(fleet: Fleet) -> tuple[Violation, ...]:
         *check_append(histories.lists.operations()),
         *check_bank(histories.bank.operations(), FIRST_BALANCES),
         *check_locks(histories.locks.operations()),
+        *(found for record in histories.watch_records for found in histories.chronicle.check(record)),
     )
 
 

@@ -145,5 +145,8 @@ SCENARIOS = (
     Scenario(
         38, "two swaps of one key in one entry", "overload", "seen: two swaps of one key in one entry", RARELY
     ),
+    Scenario(40, "watches that go on from a node to another", "watch", "watch: resumed"),
+    Scenario(40, "watches whose events are gone", "watch", "watch: compacted"),
+    Scenario(40, "watches that are too slow", "watch", "watch: watch_lagged"),
 )
-"""Scenarios 40 and 41 (watches, leases) are added with their kinds of work."""
+"""Scenario 41 (leases) is tried by the profile `lease`."""

@@ -11,7 +11,7 @@ import msgspec
 
 from d_engine.format.ids import Nanoseconds
 from d_engine.format.limits import BATCH_BYTES, MAX_IN_FLIGHT_BYTES
-from d_engine.replica.settings import SnapshotSettings
+from d_engine.replica.settings import SnapshotSettings, WatchSettings
 from d_engine.testing.sim.events import MICROSECOND, MILLISECOND, SECOND
 from d_engine.testing.sim.profiles import PROFILES, Profile
 from d_engine.testing.sim.rng import between, split
@@ -57,6 +57,7 @@ class Features:
     election_min: Nanoseconds = 500 * MILLISECOND
     election_max: Nanoseconds = 1000 * MILLISECOND
     snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    watches: WatchSettings = field(default_factory=WatchSettings)
     marker: Nanoseconds = 60 * SECOND
     auto_promote: bool = True
 
@@ -145,6 +146,7 @@ def _features(rng: Random, profile: Profile) -> Features:
         snapshots=_snapshots(rng) if profile.snapshots else SnapshotSettings(),
         marker=rng.choice((SECOND, 3 * SECOND, 10 * SECOND)),
         auto_promote=not profile.members or rng.random() < 0.5,
+        watches=_watches(rng) if "watch" in profile.weights else WatchSettings(),
     )
 
 
@@ -158,6 +160,18 @@ def _snapshots(rng: Random) -> SnapshotSettings:
         pause_ns=rng.choice((0, MILLISECOND)),
         part_bytes=rng.choice((4000, 20_000, 512 * 1024)),
         receive_bytes_per_second=rng.choice((0, 0, 200_000)),
+    )
+
+
+def _watches(rng: Random) -> WatchSettings:
+    """Histories so short that watches lag, windows and turns smaller than a transaction."""
+    window = rng.choice((1, 300, 256 * 1024))
+    return WatchSettings(
+        history_bytes=rng.choice((1, 3000, 20_000, 64 * 1024 * 1024)),
+        window_bytes=window,
+        owner_bytes=window * rng.choice((1, 256)),
+        progress_ns=rng.choice((200 * MILLISECOND, SECOND, 3 * SECOND)),
+        slice_writes=rng.choice((1, 3, 4096)),
     )
 
 

@@ -21,8 +21,10 @@ from d_engine.format.state_machine import (
     no_log_time,
 )
 from d_engine.kv.commands import encode_put
+from d_engine.kv.history import History, Watchable
 from d_engine.storage.api import LogStorage, RepairableStorage
 from d_engine.storage.salvage import Damage, Repair
+from d_engine.testing.sim.chronicle import Chronicle
 from d_engine.testing.sim.safety import NodeRecord, Safety
 from d_engine.testing.sim.tenure import Tenure
 from d_engine.testing.sim.violations import InvariantBroken
@@ -148,8 +150,20 @@ class WatchedMachine:
     """A `StateMachine` whose every step is compared with the other nodes'."""
 
     def __init__(
-        self, machine: StateMachine, ledger: Ledger, tenure: Tenure, who: int, count: Callable[[str], None]
+        self,
+        machine: StateMachine,
+        ledger: Ledger,
+        tenure: Tenure,
+        chronicle: Chronicle,
+        who: int,
+        count: Callable[[str], None],
     ) -> None:
+        self.history: History
+        if isinstance(machine, Watchable):
+            self.history = machine.history
+        self.born = 0
+        """The revision of the state that was restored last."""
+        self._chronicle = chronicle
         self._tenure = tenure
         self._count = count
         self.rolling = 0
@@ -193,11 +207,22 @@ class WatchedMachine:
         if self.diverged:
             return self.inner.apply(commands, context)
         known = self._tenure.look(self.inner, self._place)
-        results = self.inner.apply(commands, context)
+        results = self._apply_and_note(commands, context)
         self._tenure.applied(known, self.inner, self._place, commands, results, context)
         rolling = crc32c.crc32c(_PLACE.pack(index, context.log_time, self.inner.revision), self.rolling)
         self.rolling = crc32c.crc32c(b"".join((*commands, *results)), rolling)
         self._ledger.applied(self._place, self.rolling, self._who)
+        return results
+
+    def _apply_and_note(self, commands: Sequence[bytes], context: ApplyContext) -> list[bytes]:
+        inner = self.inner
+        if not isinstance(inner, Watchable):
+            return inner.apply(commands, context)
+        history = inner.history
+        number = history.number
+        results = inner.apply(commands, context)
+        writes = history.read(number, history.number - number).writes
+        self._chronicle.applied(writes, inner.revision, sum(map(len, commands)), self._who)
         return results
 
     def diverge(self) -> bool:
@@ -253,6 +278,7 @@ class WatchedMachine:
                 before = replacement()
             self._count("snapshot: restored")
             self._place, self.rolling = (index, ordinal), rolling
+            self.born = inner.revision
             self.diverged = bool(diverged)
             if not self.diverged:
                 self._ledger.applied(self._place, rolling, self._who)

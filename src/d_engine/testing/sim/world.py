@@ -27,6 +27,7 @@ from d_engine.testing.sim import (
 )
 from d_engine.testing.sim.application import Trial
 from d_engine.testing.sim.atlas import Atlas
+from d_engine.testing.sim.chronicle import Chronicle
 from d_engine.testing.sim.clock import MachineClocks
 from d_engine.testing.sim.disk import DiskTiming, SimDisk
 from d_engine.testing.sim.events import MILLISECOND, SECOND, EventQueue
@@ -82,6 +83,7 @@ class World:
         self._build(KvStateMachine if trial is None else trial.application.state_machine)
         self.fleet = Fleet(script, self.events, trace, self.nodes, trial)
         self.shared.tenure.history = self.fleet.histories.store
+        self.fleet.histories.chronicle = self.shared.chronicle
 
     # --- building -------------------------------------------------------------------------------------------
 
@@ -97,6 +99,7 @@ class World:
             safety=Safety(voters, Sightings(self.trace)),
             ledger=Ledger(),
             tenure=Tenure(max(features.drift, machine_faults.MAX_DRIFT), self.trace.count),
+            chronicle=Chronicle(),
             make_storage=lambda disk, seed: WalStorage(disk, seed, features.segment_bytes),
             make_machine=make_machine,
             watcher=self,
@@ -117,6 +120,7 @@ class World:
             max_pending_reads=features.max_pending,
             max_sessions=features.max_sessions,
             snapshots=features.snapshots,
+            watches=features.watches,
             marker_ns=features.marker,
             auto_promote=features.auto_promote,
         )

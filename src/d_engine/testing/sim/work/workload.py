@@ -1,6 +1,7 @@
 """What clients do, as data, and what they did, for the checkers."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from d_engine.testing.checkers.actions import Action
 from d_engine.testing.checkers.append import ListAction
@@ -8,6 +9,10 @@ from d_engine.testing.checkers.bank import BankAction
 from d_engine.testing.checkers.history import History
 from d_engine.testing.checkers.locks import LockAction
 from d_engine.testing.checkers.sets import SetAction
+from d_engine.testing.sim.chronicle import Chronicle, WatchRecord
+
+if TYPE_CHECKING:
+    from d_engine.testing.sim.work.watches import SimWatch
 
 USUAL_WEIGHTS = {"put": 3.0, "delete": 0.5, "swap": 1.5, "get": 3.0, "add": 0.5, "append": 1.0}
 
@@ -38,5 +43,8 @@ class Histories:
     lists: History[ListAction] = field(default_factory=History)
     bank: History[BankAction] = field(default_factory=History)
     locks: History[LockAction] = field(default_factory=History)
+    chronicle: Chronicle = field(default_factory=Chronicle)
+    watches: "list[SimWatch]" = field(default_factory=list)
+    watch_records: list[WatchRecord] = field(default_factory=list)
     fences: dict[bytes, int] = field(default_factory=dict)
     """What the locks protect knows: by lock, the highest token that it has seen."""
