@@ -114,6 +114,17 @@ async def test_who_stood_still_too_long_has_lost_it_at_once() -> None:
 
 
 @in_virtual_time
+async def test_who_waits_hears_of_it_within_a_second() -> None:
+    """Of the loop's time, which stood still while the machine slept."""
+    cluster = Cluster(100)
+    lease = cluster.hold()
+    await asyncio.sleep(5)
+    cluster.stopped_for = 200
+    await lease.lost
+    assert asyncio.get_running_loop().time() <= 6.1
+
+
+@in_virtual_time
 async def test_it_is_lost_when_the_cluster_says_so() -> None:
     cluster = Cluster(10)
     lease, other = cluster.hold(1), cluster.hold(2)

@@ -286,3 +286,21 @@ def test_fastest_loop_is_taken() -> None:
     loop = new_loop()
     assert isinstance(loop, uvloop.Loop)
     loop.close()
+
+
+def test_who_stops_it_while_it_ends_is_not_told_of_a_closed_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the end of the loop and that of the thread."""
+    stopped: list[bool] = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        def close(self) -> None:
+            super().close()
+            thread.stop()
+            stopped.append(thread.running)
+
+    monkeypatch.setattr(thread_module, "new_loop", Loop)
+    thread = EngineThread()
+    thread.start(forever)
+    thread.stop()
+    assert thread.join(10)
+    assert stopped == [True]

@@ -47,11 +47,15 @@ def margin_of(ttl: Nanoseconds) -> Nanoseconds:
     return max(ttl // MARGIN_PART, MIN_MARGIN)
 
 
+_LOOK_SECONDS = 1.0
+"""The loop's clock does not count for how long the machine slept: look at the right one so often."""
+
+
 class LeaseLost:
     """An event that comes once: the lease is lost. To be awaited, or asked with `is_set`; `reason` says why.
 
-    `is_set` looks at the clock, so it is right at that very moment, even after the process stood still. Who waits is
-    woken as soon as the loop runs again.
+    `is_set` looks at the clock, so it is right at that very moment, even after the machine slept. Who waits is woken
+    within a second of the loop's running again.
     """
 
     __slots__ = ("_event", "_passed", "reason")
@@ -173,15 +177,20 @@ class LeaseKeeper:
             now = self._clock()
             for lease in [lease for lease in self._leases.values() if lease.lost.is_set()]:
                 self._lose(lease, lease.lost.reason)
-            # What is due soon goes along: so leases of the same TTL fall into step.
-            due = [lease for lease in self._leases.values() if lease.next_attempt <= now + lease_slack(lease)]
+            due: list[Lease] = []
+            if any(lease.next_attempt <= now for lease in self._leases.values()):
+                # What is due soon goes along: so leases of the same TTL fall into step.
+                due = [
+                    lease for lease in self._leases.values() if lease.next_attempt <= now + lease_slack(lease)
+                ]
             for start in range(0, len(due), MAX_KEPT):
                 self._send(due[start : start + MAX_KEPT], now)
             if not self._leases:
                 return
             moments = [min(lease.next_attempt, lease.until) for lease in self._leases.values()]
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), max(0.001, (min(moments) - now) / SECOND))
+                pause = min(_LOOK_SECONDS, (min(moments) - now) / SECOND)
+                await asyncio.wait_for(self._changed.wait(), max(0.001, pause))
 
     def _send(self, leases: list[Lease], now: Nanoseconds) -> None:
         for lease in leases:

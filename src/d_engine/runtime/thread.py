@@ -16,6 +16,7 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from d_engine.format.errors import DEngineError, EngineStoppedError, InvariantViolation, check
@@ -94,10 +95,8 @@ class EngineThread:
         self._guard.check()
         if self._thread is None:
             return
-        try:
+        with suppress(RuntimeError):  # the loop has been closed since
             self.loop.call_soon_threadsafe(self._cancel)
-        except RuntimeError:
-            check(self._ended, "the loop of a running engine is closed")
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end. False if it has not come within `timeout` seconds."""
