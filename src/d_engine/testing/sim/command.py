@@ -17,7 +17,7 @@ from d_engine.testing.sim.script import DEFAULT_STEPS, Script, draw_script, scri
 from d_engine.testing.sim.shrink import shrink
 from d_engine.testing.sim.trace import TraceEvent
 
-MIX = (*["general"] * 4, *(name for name in PROFILES if name not in ("general", "calm", "watch")))
+MIX = (*["general"] * 4, *(name for name in PROFILES if name not in ("general", "calm")))
 """The profiles that a mixed batch takes in turn."""
 Write = Callable[[str], object]
 
