@@ -4,8 +4,13 @@ from collections.abc import Callable
 
 from d_engine.client.feed import Feed, WatchSink, WatchWish
 from d_engine.format.errors import DEngineError
+from d_engine.format.state_machine import ApplyContext
+from d_engine.kv.commands import encode_put
 from d_engine.kv.events import Event
+from d_engine.kv.machine import KvStateMachine
 from d_engine.kv.watching import Selection, weigh
+from d_engine.replica.settings import WatchSettings
+from d_engine.replica.watches import Watches
 
 WINDOW = 1000
 PARTS = 5
@@ -65,3 +70,59 @@ async def test_an_application_that_takes_nothing_is_not_sent_one_large_revision_
         _send(node, feed, 1 + sent // PARTS, sent % PARTS)
         sent += 1
     assert taken == list(range(1, 21))
+
+
+class _Line:
+    """Between one watch on a real node and its feed."""
+
+    def __init__(self, owner: "_Owner", number: int) -> None:
+        self._owner = owner
+        self._number = number
+
+    def take(self, size: int) -> None:
+        self._owner.watches.take(self._owner, self._number, size)
+
+    def ask_progress(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class _Owner:
+    """One client with several watches of everything."""
+
+    def __init__(self, watches: Watches, count: int) -> None:
+        self.watches = watches
+        self.feeds: list[Feed] = []
+        everything = Selection(b"", None)
+        for number in range(count):
+            feed = Feed(_Node(), WatchWish(everything, False, None), None)
+            self.feeds.append(feed)
+            revision = watches.open(self, number, everything, None)
+            feed.started(_Line(self, number), revision, watches.settings.told_window_bytes)
+
+    def events(self, number: int, revision: int, events: list[Event]) -> None:
+        self.feeds[number].events(revision, events)
+
+    def progress(self, numbers: list[int], revision: int) -> None:
+        for number in numbers:
+            self.feeds[number].progress(revision)
+
+    def ended(self, number: int, error: DEngineError) -> None:
+        raise error
+
+
+async def test_many_watches_of_one_client_do_not_wait_for_each_other() -> None:
+    """What each has taken and not said yet leaves room for all of them together."""
+    settings = WatchSettings(max_per_owner=20, window_bytes=8000, owner_bytes=16_000)
+    machine = KvStateMachine()
+    owner = _Owner(Watches(settings, machine, lambda: 0, lambda: None), settings.max_per_owner)
+    taken = 0
+    for index in range(1, 101):
+        machine.apply([encode_put(b"key", bytes(500))], ApplyContext(index, 1, 0))
+        for _ in range(settings.max_per_owner):
+            owner.watches.run(index)
+            for feed in owner.feeds:
+                while feed.batches:
+                    feed.take()
+                    taken += 1
+    assert taken == 100 * settings.max_per_owner

@@ -129,7 +129,7 @@ class EmbeddedWatches:
         except DEngineError as error:
             self._back.put(partial(self._tell_end, number, error))
         else:
-            window = self.node.settings.window_bytes
+            window = self.node.settings.told_window_bytes
             self._back.put(partial(self._tell_start, number, revision, window))
 
     def events(self, number: int, revision: int, events: list[Event]) -> None:

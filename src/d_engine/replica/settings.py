@@ -51,6 +51,12 @@ class WatchSettings:
     progress_ns: Nanoseconds = 10 * SECOND
     slice_writes: int = 4096
 
+    @property
+    def told_window_bytes(self) -> int:
+        """What a client is told of the window. It says what it took after a quarter of that; and what all watches of an
+        owner have taken and not said must leave room for more, or all of them would wait for each other."""
+        return max(4, min(self.window_bytes, 4 * self.owner_bytes // self.max_per_owner))
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSettings:

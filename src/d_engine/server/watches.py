@@ -43,7 +43,7 @@ class ClientWatches:
         except DEngineError as error:
             self.ended(number, error)
         else:
-            self._send(WatchStarted(number, revision, self._watches.settings.window_bytes))
+            self._send(WatchStarted(number, revision, self._watches.settings.told_window_bytes))
 
     def control(self, request: WatchControl) -> None:
         """About one that may have ended meanwhile."""

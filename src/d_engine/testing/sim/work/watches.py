@@ -266,7 +266,7 @@ class _Line:
             self.ended(_NUMBER, error)
             return
         _must_be_written(self._hand, after)
-        self._tell(self._started, after, watches.settings.window_bytes)
+        self._tell(self._started, after, watches.settings.told_window_bytes)
 
     def events(self, number: int, revision: int, events: Sequence[Event]) -> None:
         """See `WatchOwner`."""
