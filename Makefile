@@ -35,8 +35,8 @@ scenarios: $(STAMP) ## the Raft core's scenarios with their transcripts
 	$(BIN)/pytest tests/raft/test_scenarios.py $(ARGS)
 
 HOURS ?= 1
-sim: $(STAMP) ## whole clusters under faults: every seed that ever failed, then 1,200 drawn from the commit
-	$(BIN)/d-engine sim --corpus tests/testing/corpus.txt --profile mix --minutes 1 --at-least 1200 $(ARGS)
+sim: $(STAMP) ## whole clusters under faults: every seed that ever failed, then 1,000 drawn from the commit
+	$(BIN)/d-engine sim --corpus tests/testing/corpus.txt --profile mix --minutes 1 --at-least 1020 $(ARGS)
 
 soak: $(STAMP) ## whole clusters under faults, for HOURS=n: every seed that ever failed, then this commit's
 	$(BIN)/d-engine sim --corpus tests/testing/corpus.txt --profile mix --minutes $$(( 60 * $(HOURS) )) $(ARGS)

@@ -236,15 +236,17 @@ class DiskOracle:
         durable = expected.durable
         if (told.term, told.vote) < (durable.term, durable.vote):
             raise InvariantBroken("I8", f"node {self._node} recovers {told}; durable was {durable}")
+        read = {entry.index: entry.checksum for entry in log.tail}
         part = LogState(told.term, told.vote)
         if log.snapshot is not None:
             part.base, part.base_term = log.snapshot.index, log.snapshot.term
         ends = [*(run.first_index for run in log.term_runs[1:]), log.last_index + 1]
-        ends = [*(run.first_index for run in log.term_runs[1:]), log.last_index + 1]
         for run, end in zip(log.term_runs, ends, strict=False):
             for index in range(max(run.first_index, part.base + 1), end):
                 known = durable if durable.term_at(index) == run.term else most
-                checksum = known.checksum_at(index)
+                # What stood there before it was replaced, by a record behind the damage, is known from nowhere else.
+                replaced = known.term_at(index) != run.term
+                checksum = read.get(index) if replaced else known.checksum_at(index)
                 if checksum is None and index > known.base:
                     raise InvariantBroken(
                         "I5", f"node {self._node} recovers entry {index}@{run.term}; durable was {durable}"
