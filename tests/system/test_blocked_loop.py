@@ -1,9 +1,11 @@
-"""An application that blocks its own event loop does not cost the cluster its leader (architecture, section 9)."""
+"""An application that blocks its own event loop, or keeps it busy, does not cost the cluster its leader (architecture,
+section 9)."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,9 +28,31 @@ def compute() -> None:
         number += 1
 
 
+async def block(work: Callable[[], None]) -> None:
+    """The loop does nothing else meanwhile."""
+    work()
+
+
+async def short_callbacks() -> None:
+    """The loop is busy, and releases the interpreter a thousand times a second, each time for a moment only
+    (`d_engine.runtime.courtesy`)."""
+    end = time.monotonic() + _SECONDS
+    while time.monotonic() < end:
+        until = time.monotonic() + 0.001
+        while time.monotonic() < until:
+            pass
+        await asyncio.sleep(0)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("block", [sleep, compute])
-def test_no_election_while_the_leaders_application_blocks(tmp_path: Path, block: Callable[[], None]) -> None:
+@pytest.mark.parametrize(
+    "occupy",
+    [partial(block, sleep), partial(block, compute), short_callbacks],
+    ids=["sleep", "compute", "short callbacks"],
+)
+def test_no_election_while_the_leaders_application_is_busy(
+    tmp_path: Path, occupy: Callable[[], Awaitable[None]]
+) -> None:
     with LocalCluster(tmp_path) as cluster:
         for node in (2, 3):
             cluster.nodes[node].start()
@@ -42,10 +66,12 @@ def test_no_election_while_the_leaders_application_blocks(tmp_path: Path, block:
                 "cluster.initial": initial,
             }
         )
-        asyncio.run(_lead_and_block(EmbeddedEngine(config=replace(config)), cluster, block))
+        asyncio.run(_lead_and_block(EmbeddedEngine(config=replace(config)), cluster, occupy))
 
 
-async def _lead_and_block(engine: EmbeddedEngine, cluster: LocalCluster, block: Callable[[], None]) -> None:
+async def _lead_and_block(
+    engine: EmbeddedEngine, cluster: LocalCluster, occupy: Callable[[], Awaitable[None]]
+) -> None:
     async with engine:
         client = engine.client
         if not engine.is_leader:
@@ -58,7 +84,7 @@ async def _lead_and_block(engine: EmbeddedEngine, cluster: LocalCluster, block: 
             writes = {f"turn {turn} key {number}": f"{turn}.{number}" for number in range(200)}
             tasks = {key: asyncio.ensure_future(client.put(key, value)) for key, value in writes.items()}
             await asyncio.sleep(0)
-            block()
+            await occupy()
             for key, task in tasks.items():
                 await task
                 acknowledged[key] = writes[key].encode()

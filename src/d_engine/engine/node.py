@@ -137,6 +137,7 @@ class Node:
         stopping = self._stopping.subscribe()
         self.set_rpc_ready(True)
         try:
+            self.thread.accompany()
             await asyncio.wrap_future(self.thread.run(_take_part(self.core)))
             joining = asyncio.ensure_future(self._join())
             stop = asyncio.ensure_future(stopping.wait_for(bool))
@@ -202,6 +203,8 @@ class Node:
     def leader_changed(self, state: LeaderState) -> None:
         """From the replica: publish who leads. A leader that is not ready yet is announced as nobody."""
         known = state.leader and (state.role is not Role.LEADER or state.ready)
+        if known:
+            _log.info("node %d leads in term %d", state.leader, state.term)
         self._leader.publish(LeaderInfo(state.leader, state.term) if known else None)
 
     def members_changed(self, index: LogIndex, configuration: Configuration) -> None:
