@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from d_engine.format.errors import EngineStoppedError
+from d_engine.runtime.courtesy import LOOK_SECONDS, Pulse
 from d_engine.runtime.thread import EngineThread
 
 _SECONDS = 2.0
@@ -30,7 +30,7 @@ async def _busy(slice_seconds: float) -> int:
         thread.loop.call_later(_STEP, fire)
 
     thread.loop.call_soon_threadsafe(fire)
-    thread.accompany()
+    thread.pulse.accompany()
     end = time.monotonic() + _SECONDS
     while time.monotonic() < end:
         until = time.monotonic() + slice_seconds
@@ -50,16 +50,17 @@ def test_a_busy_loop_lets_the_engines_thread_in(run: Callable[..., int], slice_s
     assert run(_busy(slice_seconds)) > 25
 
 
-async def test_a_loop_is_accompanied_once_and_only_while_the_engine_runs() -> None:
-    thread = EngineThread()
-    with pytest.raises(EngineStoppedError):
-        thread.accompany()
-    thread.start(_never_ending)
-    thread.accompany()
-    thread.accompany()
-    loop = asyncio.get_running_loop()
-    thread.stop()
-    await loop.run_in_executor(None, thread.join)
-    await asyncio.sleep(0.1)
-    with pytest.raises(EngineStoppedError):
-        thread.accompany()
+@pytest.mark.slow
+async def test_a_loop_is_looked_after_once_and_only_while_it_is_needed() -> None:
+    looks = 0
+
+    def needed() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks < 3
+
+    pulse = Pulse(asyncio.get_running_loop(), needed)
+    pulse.accompany()
+    pulse.accompany()
+    await asyncio.sleep(10 * LOOK_SECONDS)
+    assert looks == 3

@@ -36,7 +36,7 @@ class _Binding:
 
     def __init__(self, node: Node, loop: AbstractEventLoop) -> None:
         timeout = node.config.client.request_timeout_s
-        node.thread.accompany()
+        node.thread.pulse.accompany()
         self.loop = loop
         self.transport = Transport(node.thread, node.core.backend)
         self.writer = GroupWriter(loop, self.transport, timeout)

@@ -135,9 +135,9 @@ class Node:
         """Take part until `stop`. A node that knows of no cluster yet asks to be added first. Returns after `stop`;
         raises what the node died of."""
         stopping = self._stopping.subscribe()
+        self.thread.pulse.accompany()
         self.set_rpc_ready(True)
         try:
-            self.thread.accompany()
             await asyncio.wrap_future(self.thread.run(_take_part(self.core)))
             joining = asyncio.ensure_future(self._join())
             stop = asyncio.ensure_future(stopping.wait_for(bool))

@@ -14,6 +14,7 @@ milliseconds, just long enough for another thread to wake up. A loop that is not
 import asyncio
 from collections.abc import Callable
 from time import monotonic, sleep
+from weakref import WeakSet
 
 LOOK_SECONDS = 0.02
 OVERDUE_SECONDS = 0.05
@@ -25,30 +26,38 @@ NAP_SECONDS = 50e-6
 
 
 class Pulse:
-    """When a loop ran last. `beat` is called on that loop; any thread may read `at`."""
+    """When a loop ran last, for the loops that are to let it in, as long as `needed` is true."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, needed: Callable[[], bool]) -> None:
+        self.needed = needed
         self.at = monotonic()
+        self._loop = loop
+        self._accompanied: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
     def beat(self) -> None:
-        """Note that it runs, from now on regularly."""
+        """On that loop: note that it runs, from now on regularly."""
         self.at = monotonic()
         self._loop.call_later(LOOK_SECONDS, self.beat)
 
+    def accompany(self) -> None:
+        """On another loop: from now on let that one in. Harmless when repeated."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._accompanied:
+            self._accompanied.add(loop)
+            _Courtesy(self, loop)
 
-class Courtesy:
-    """What one loop does for the thread whose `pulse` this is, as long as it is `needed`. Made on that loop."""
 
-    def __init__(self, pulse: Pulse, needed: Callable[[], bool]) -> None:
-        self._loop = asyncio.get_running_loop()
+class _Courtesy:
+    """What one loop does for another one's pulse."""
+
+    def __init__(self, pulse: Pulse, loop: asyncio.AbstractEventLoop) -> None:
         self._pulse = pulse
-        self._needed = needed
+        self._loop = loop
         self._eager_until = 0.0
-        self._loop.call_later(LOOK_SECONDS, self._look)
+        loop.call_later(LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
-        if not self._needed():
+        if not self._pulse.needed():
             return
         now = monotonic()
         if now - self._pulse.at > OVERDUE_SECONDS:

@@ -18,10 +18,9 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 from d_engine.format.errors import DEngineError, EngineStoppedError, InvariantViolation, check
-from d_engine.runtime.courtesy import Courtesy, Pulse
+from d_engine.runtime.courtesy import Pulse
 from d_engine.runtime.fork import ForkGuard
 
 _log = logging.getLogger(__name__)
@@ -47,6 +46,8 @@ class EngineThread:
     def __init__(self, name: str = "d-engine") -> None:
         self.loop: asyncio.AbstractEventLoop
         """Valid after `start`. From other threads, only `call_soon_threadsafe` may be used on it."""
+        self.pulse: Pulse
+        """Valid after `start`. Every loop that uses the engine should `accompany` it."""
         self.failure: BaseException | None = None
         """Why the engine ended, if not by request. Set before those of `on_end` are told."""
         self._name = name
@@ -57,8 +58,6 @@ class EngineThread:
         self._stopping = False
         self._closing = False
         self._ended = False
-        self._pulse: Pulse | None = None
-        self._accompanied: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
         self._on_end: dict[OnEnd, None] = {}
         self._waiting: dict[Future[Any], Coroutine[Any, Any, Any] | None] = {}  # None: a task runs it
 
@@ -86,7 +85,7 @@ class EngineThread:
         check(self._thread is None, "an engine thread is started once")
         self._guard.check()
         self.loop = new_loop()
-        self._pulse = Pulse(self.loop)
+        self.pulse = Pulse(self.loop, lambda: self.running)
         self._thread = threading.Thread(target=self._run, args=(main,), name=self._name, daemon=True)
         try:
             self._thread.start()
@@ -131,18 +130,6 @@ class EngineThread:
             raise self.stopped_error() from None
         return future
 
-    def accompany(self) -> None:
-        """The running loop belongs to a user of the engine: from now on it lets the engine's thread in, however busy it
-        is (see `d_engine.runtime.courtesy`). Harmless when repeated. Raises what `check` raises."""
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            self.check()
-            pulse = self._pulse
-            if pulse is None or loop in self._accompanied:
-                return
-            self._accompanied.add(loop)
-        Courtesy(pulse, lambda: self.running)
-
     def on_end(self, callback: OnEnd) -> None:
         """Register. Raises what `check` raises: then the callback will not be called."""
         self._guard.check()
@@ -182,8 +169,7 @@ class EngineThread:
             self._end()
 
     async def _supervise(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        if self._pulse is not None:
-            self._pulse.beat()
+        self.pulse.beat()
         self._main = asyncio.ensure_future(main())
         if self._stopping:
             self._main.cancel()
