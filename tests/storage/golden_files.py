@@ -105,7 +105,7 @@ def describe_segment() -> str:
         body = data[offset + 32 : offset + 32 + frame.length]
         text.append(f"# record {RecordType(frame.type).name}, write batch {frame.batch}")
         fields = [
-            (8, f'magic "rec1", type {frame.type}, reserved'),
+            (8, f'magic "rec1", type {frame.type}, terms and votes {frame.hard_states}'),
             (8, f"length of the body {frame.length}, the batch begins at {frame.batch_start}"),
             (8, f"number of the write batch {frame.batch}"),
             (8, "CRC32C of the body, of the frame"),

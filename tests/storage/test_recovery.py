@@ -8,7 +8,8 @@ from d_engine.format.entry import Entry
 from d_engine.format.errors import CorruptionError, DEngineError, DiskError, UnknownFormatError
 from d_engine.format.state import HardState
 from d_engine.storage.disk import Lane, SyncDirectory, SyncFile
-from d_engine.storage.records import RecordType, encode_frame
+from d_engine.storage.records import RecordType, count_hard_state, decode_frame, encode_frame
+from d_engine.storage.recovery import Recovery
 from d_engine.storage.segment import HEADER_BYTES, UNFINISHED_NAME, segment_salt
 from tests.storage.crash_disk import CrashDisk
 from tests.storage.logs import SEED, Log, entries, entry, recover, reopened, segments
@@ -89,7 +90,7 @@ def test_a_torn_tail_full_of_garbage_is_cut() -> None:
 def test_bytes_that_a_client_stored_are_not_taken_for_records() -> None:
     """A copy of the log's own later records, inside a command of a batch that was torn."""
     log, start, end = last_batch()
-    forged = encode_frame(segment_salt(SEED, 1), end + 500, RecordType.HARD_STATE, b"x", end + 500, 9)
+    forged = encode_frame(segment_salt(SEED, 1), end + 500, RecordType.HARD_STATE, 9, b"x", end + 500, 9)
     stolen = bytes(log.disk.names[FIRST].current[HEADER_BYTES:start])
 
     def plant(data: bytearray) -> None:
@@ -219,7 +220,7 @@ def test_a_segment_of_another_size_is_corruption(size: int) -> None:
 
 def test_lengths_are_checked_before_anything_is_read() -> None:
     log, start, _ = last_batch()
-    frame = bytearray(encode_frame(segment_salt(SEED, 1), start, RecordType.ENTRY, b"", start, 4))
+    frame = bytearray(encode_frame(segment_salt(SEED, 1), start, RecordType.ENTRY, 1, b"", start, 4))
     frame[8:12] = (2**32 - 1).to_bytes(4, "little")
 
     def plant(data: bytearray) -> None:
@@ -358,12 +359,14 @@ def test_a_segment_under_another_name_is_corruption() -> None:
         recover(log.disk)
 
 
-def planted_record(kind: int, body: bytes, batch: int = 4) -> CrashDisk:
+def planted_record(kind: int, body: bytes, batch: int = 4, uncounted: int = 0) -> CrashDisk:
+    """A record more; its count of terms and votes leaves out some."""
     log = synced_log()
+    before = Recovery(log.disk)
+    before.examine()
     end = end_of_data(log.disk, FIRST)
-    frame = encode_frame(segment_salt(SEED, 1), end, RecordType.ENTRY, body, end, batch)
-    if kind != RecordType.ENTRY:
-        frame = encode_frame(segment_salt(SEED, 1), end, kind, body, end, batch)  # type: ignore[arg-type]
+    count = count_hard_state(before.hard_states, kind) + uncounted
+    frame = encode_frame(segment_salt(SEED, 1), end, kind, count, body, end, batch)  # type: ignore[arg-type]
 
     def plant(data: bytearray) -> None:
         data[end : end + len(frame) + len(body)] = frame + body
@@ -384,6 +387,18 @@ def test_an_unknown_version_of_an_entry_is_refused() -> None:
 def test_a_gap_between_batches_is_corruption() -> None:
     with pytest.raises(CorruptionError, match="write batch 9"):
         recover(planted_record(RecordType.HARD_STATE, bytes(12), batch=9))
+
+
+def test_a_term_and_vote_that_is_counted_and_not_there_is_corruption() -> None:
+    assert recover(planted_record(RecordType.ENTRY, entry(7).data)).last_index == 7
+    with pytest.raises(CorruptionError, match="of terms and votes"):
+        recover(planted_record(RecordType.ENTRY, entry(7).data, uncounted=1))
+
+
+def test_the_count_of_terms_and_votes_begins_anew_after_its_last() -> None:
+    assert count_hard_state(2**24 - 1, RecordType.HARD_STATE) == 0
+    frame = encode_frame(1, 0, RecordType.HARD_STATE, 2**24 - 1, b"", 0, 1)
+    assert decode_frame(1, 0, frame) == (RecordType.HARD_STATE, 2**24 - 1, 0, 0, 1, 0)
 
 
 @pytest.mark.parametrize(

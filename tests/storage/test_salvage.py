@@ -5,11 +5,22 @@ import pytest
 from d_engine.format.errors import CorruptionError, DiskError
 from d_engine.format.state import HardState, RecoveredLog
 from d_engine.storage.disk import Disk, DiskOperation, RemoveFile, SyncDirectory
+from d_engine.storage.founding import found_log
+from d_engine.storage.records import FRAME_BYTES, Frame, Head, RecordType, decode_frame
 from d_engine.storage.salvage import Damage
-from d_engine.storage.segment import HEADER_BYTES, segment_name
+from d_engine.storage.segment import HEADER_BYTES, decode_segment_header, segment_name
 from d_engine.storage.wal import WalStorage
 from tests.storage.crash_disk import CrashDisk
-from tests.storage.logs import SEED, SEGMENT_BYTES, Log, configuration, configuration_entry, entries, entry
+from tests.storage.logs import (
+    SEED,
+    SEGMENT_BYTES,
+    Log,
+    configuration,
+    configuration_entry,
+    entries,
+    entry,
+    meta,
+)
 
 VOTE = HardState(3, 2)
 
@@ -130,6 +141,62 @@ def test_each_kind_of_damage_to_a_segment(what: str, place: int) -> None:
     check_is_part(found, damage, 47)
     assert damage.held_index == 47
     assert damage.hard_state == VOTE
+
+
+def frames_of(disk: CrashDisk, name: str) -> list[tuple[int, Frame]]:
+    """All records of a segment, with their places."""
+    data = bytes(disk.names[name].current)
+    salt, place = decode_segment_header(name, data[:HEADER_BYTES]).salt, HEADER_BYTES
+    found = []
+    while (frame := decode_frame(salt, place, data, place)) is not None:
+        found.append((place, frame))
+        place += FRAME_BYTES + frame.length
+    return found
+
+
+def test_entries_that_cannot_be_read_took_no_vote_along_if_the_count_says_so() -> None:
+    """Two records behind the newest vote, frames and all."""
+    log = short_log()
+    (name,) = segments_of(log.disk)
+    (vote, _), *behind = [(place, frame) for place, frame in frames_of(log.disk, name) if frame.batch >= 2]
+    assert [frame.type for _, frame in behind] == [RecordType.ENTRY] * 3
+    end = behind[-1][0]
+    wiped = log.disk.copy()
+    wiped.names[name].current[behind[0][0] : end] = bytes(end - behind[0][0])
+    found, damage = salvage(wiped)
+    assert damage is not None
+    assert (found.last_index, damage.held_index, damage.hard_state) == (3, 6, VOTE)
+
+    # With the vote itself it is another matter: nobody knows what it was.
+    wiped = log.disk.copy()
+    wiped.names[name].current[vote:end] = bytes(end - vote)
+    found, damage = salvage(wiped)
+    assert damage is not None
+    assert (found.last_index, damage.held_index, damage.hard_state) == (3, 6, None)
+
+
+def test_a_newest_segment_that_was_cut_short_may_have_lost_a_vote() -> None:
+    log = short_log()
+    (name,) = segments_of(log.disk)
+    file = log.disk.names[name]
+    file.resize(frames_of(log.disk, name)[-1][0] + 7)
+    file.sync()
+    found, damage = salvage(log.disk)
+    assert damage is not None
+    assert (found.last_index, damage.hard_state) == (5, None)
+
+
+def test_the_term_in_which_a_recovered_cluster_begins_is_counted() -> None:
+    """A log that begins behind a snapshot, and whose first record is damaged: its term must not be taken for none."""
+    disk = CrashDisk()
+    found_log(disk, SEED, Head(VOTE, 10, meta(10, 2)))
+    log = Log(disk)
+    log.write(entry(11, 3))
+    log.write(entry(12, 3))
+    disk.flip(segment_name(1), HEADER_BYTES + FRAME_BYTES)
+    _, damage = salvage(disk)
+    assert damage is not None
+    assert damage.hard_state is None
 
 
 def test_the_newest_segments_header_takes_the_vote_along() -> None:

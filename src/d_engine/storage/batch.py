@@ -12,6 +12,7 @@ from d_engine.storage.records import (
     FRAME_BYTES,
     Head,
     RecordType,
+    count_hard_state,
     encode_frame,
     encode_hard_state,
     encode_head,
@@ -57,6 +58,8 @@ class Batch:
     number: int
     start: int
     end: int
+    hard_states: int
+    """The last record's count of term-and-vote records, or that before the batch."""
     parts: list[bytes] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
@@ -64,7 +67,9 @@ class Batch:
 
     def add(self, salt: int, kind: RecordType, body: bytes) -> None:
         """The record follows what is there."""
-        self.parts.append(encode_frame(salt, self.end, kind, body, self.start, self.number))
+        self.hard_states = count_hard_state(self.hard_states, kind)
+        frame = encode_frame(salt, self.end, kind, self.hard_states, body, self.start, self.number)
+        self.parts.append(frame)
         self.parts.append(body)
         self.end += FRAME_BYTES + len(body)
 
@@ -72,12 +77,14 @@ class Batch:
 class Written:
     """What is on stable storage. Changes only when a sync has come back."""
 
-    def __init__(self, segments: Segments, head: Head, number: int) -> None:
+    def __init__(self, segments: Segments, head: Head, number: int, hard_states: int) -> None:
         self.segments = segments
         self.head = head
         """What a segment that is begun now would say first."""
         self.number = number
         """Of the last write batch."""
+        self.hard_states = hard_states
+        """The last record's count of term-and-vote records."""
 
     def least_bytes(self, record: Record) -> int:
         """What a new segment needs room for if this record is to be its first but the head."""
@@ -92,7 +99,7 @@ class Written:
     def frame(self, pending: deque[Item]) -> Batch:
         """Take from the front what fits in the active segment; the first record does."""
         active = self.segments.active
-        batch = Batch(self.number + 1, active.end, active.end)
+        batch = Batch(self.number + 1, active.end, active.end, self.hard_states)
         if active.empty and not all(isinstance(item, int) for item in pending):
             batch.add(active.salt, RecordType.HEAD, encode_head(self.head))
         limit = batch.start + MAX_BATCH_BYTES
@@ -118,6 +125,7 @@ class Written:
         if batch.parts:
             active.end = batch.end
             self.number = batch.number
+            self.hard_states = batch.hard_states
 
     def _settle(self, record: Record, place: int) -> None:
         subject, head = record.subject, self.head

@@ -9,7 +9,7 @@ The frame, little-endian, 32 bytes::
     offset  size  field
          0     4  magic "rec1"
          4     1  type (RecordType)
-         5     3  reserved, 0
+         5     3  count of the HARD_STATE records up to this one, itself included, modulo 2**24
          8     4  length of the body
         12     4  place in the file at which the record's write batch begins
         16     8  number of the write batch
@@ -18,6 +18,8 @@ The frame, little-endian, 32 bytes::
 
 A write batch is what went to the disk in one write, followed by one sync; the next one begins only after that sync.
 So a frame whose batch begins behind a damaged record proves that the damaged one had been on stable storage.
+
+The count tells whether a term and vote stood in what cannot be read any more (`d_engine.storage.salvage`).
 """
 
 import struct
@@ -36,12 +38,15 @@ from d_engine.format.state import HardState
 
 RECORD_MAGIC = b"rec1"
 _SALT = struct.Struct("<QQ")
-_FRAME = struct.Struct("<4sB3xIIQI")
-_SALTED_FRAME = struct.Struct("<QQ4sB3xIIQI")
+_FRAME = struct.Struct("<4sIIIQI")
+_SALTED_FRAME = struct.Struct("<QQ4sIIIQI")
 _CRC = struct.Struct("<I")
 FRAME_BYTES = _FRAME.size + _CRC.size
 MAX_BODY_BYTES = MAX_ENTRY_BYTES + 4096
 """An entry with its header, or a configuration; nothing larger is ever written."""
+_TYPE_BITS = 8
+_TYPE_MASK = (1 << _TYPE_BITS) - 1
+_COUNT_MASK = (1 << 24) - 1
 
 EMPTY_CONFIGURATION = Configuration(0, (), ())
 """What is in force before the first configuration entry."""
@@ -69,6 +74,8 @@ class Frame(NamedTuple):
     """A verified frame."""
 
     type: int
+    hard_states: int
+    """How many HARD_STATE records there were up to this one, itself included, modulo 2**24."""
     length: int
     batch_start: int
     batch: int
@@ -83,10 +90,18 @@ class Head(NamedTuple):
     base: SnapshotMeta | None
 
 
-def encode_frame(salt: int, place: int, kind: RecordType, body: bytes, batch_start: int, batch: int) -> bytes:
+def count_hard_state(count: int, kind: int) -> int:
+    """The count that a record of this type carries, if the one before it carries `count`."""
+    return (count + (kind == RecordType.HARD_STATE)) & _COUNT_MASK
+
+
+def encode_frame(
+    salt: int, place: int, kind: RecordType, hard_states: int, body: bytes, batch_start: int, batch: int
+) -> bytes:
     """The frame of a record that will stand at `place` of the segment with this salt."""
+    word = hard_states << _TYPE_BITS | kind
     salted = _SALTED_FRAME.pack(
-        salt, place, RECORD_MAGIC, kind, len(body), batch_start, batch, crc32c.crc32c(body)
+        salt, place, RECORD_MAGIC, word, len(body), batch_start, batch, crc32c.crc32c(body)
     )
     return salted[_SALT.size :] + _CRC.pack(crc32c.crc32c(salted))
 
@@ -95,14 +110,14 @@ def decode_frame(salt: int, place: int, buffer: bytes | memoryview, offset: int 
     """The frame in the buffer at `offset`, which is `place` in the file; None if what stands there is none."""
     if len(buffer) - offset < FRAME_BYTES:
         return None
-    magic, kind, length, batch_start, batch, checksum = _FRAME.unpack_from(buffer, offset)
+    magic, word, length, batch_start, batch, checksum = _FRAME.unpack_from(buffer, offset)
     if magic != RECORD_MAGIC or length > MAX_BODY_BYTES:
         return None
     (expected,) = _CRC.unpack_from(buffer, offset + _FRAME.size)
     covered = memoryview(buffer)[offset : offset + _FRAME.size]
     if crc32c.crc32c(covered, crc32c.crc32c(_SALT.pack(salt, place))) != expected:
         return None
-    return Frame(kind, length, batch_start, batch, checksum)
+    return Frame(word & _TYPE_MASK, word >> _TYPE_BITS, length, batch_start, batch, checksum)
 
 
 # --- bodies ------------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from d_engine.storage.records import (
     Frame,
     Head,
     RecordType,
+    count_hard_state,
     decode_hard_state,
     decode_head,
     decode_meta,
@@ -66,6 +67,8 @@ class Recovery:
         self.hard_state = HardState()
         self.batch = 0
         """The last write batch's number."""
+        self.hard_states = 0
+        """The last record's count of term-and-vote records."""
         self.torn_bytes = 0
         """So many bytes of a write that was never acknowledged stand behind the last record."""
         self._batch_start = HEADER_BYTES
@@ -178,9 +181,11 @@ class Recovery:
                 return
             try:
                 self._take_batch(segment, frame)
+                self._check_count(frame)
                 self._take(segment, frame, body)
             except MalformedError as error:
                 raise CorruptionError(f"{segment.name}, offset {segment.end}: {error}") from error
+            self.hard_states = frame.hard_states
             segment.end += FRAME_BYTES + frame.length
 
     def _take_batch(self, segment: Segment, frame: Frame) -> None:
@@ -195,6 +200,13 @@ class Recovery:
                 f"write batch {frame.batch} from {frame.batch_start} does not follow batch {self.batch}"
             )
         self.batch, self._batch_start = frame.batch, frame.batch_start
+
+    def _check_count(self, frame: Frame) -> None:
+        """The count goes on from record to record; the oldest segment may begin with any."""
+        if self._begun and frame.hard_states != count_hard_state(self.hard_states, frame.type):
+            raise MalformedError(
+                f"a record counts {frame.hard_states} of terms and votes; the one before it, {self.hard_states}"
+            )
 
     def _take(self, segment: Segment, frame: Frame, body: memoryview) -> None:
         if (frame.type == RecordType.HEAD) != segment.empty:

@@ -4,9 +4,9 @@
 keeps what stands before the damage, and gets the rest again. For that it must know
 
 * how far the log once went, as far as the records behind the damage still tell;
-* its newest term and vote. They stand in records of the same log, and what cannot be read may have been one. Only where
-  a later record repeats them (each segment begins with them), or the damaged record's own frame says that it was
-  something else, it is certain that none was lost. A node that may have forgotten a vote must not go on under its name.
+* its newest term and vote. They stand in records of the same log, and what cannot be read may have been one. Every
+  frame counts them: if the last one that can be read counts as many as there were up to the newest term and vote that
+  can be read, none was lost. A node that may have forgotten a vote must not go on under its name.
 
 Looking changes nothing. `cut` is what makes the good beginning a whole log.
 """
@@ -111,8 +111,10 @@ class _Examination:
         self._recovery = Recovery(disk)
         self._held: LogIndex = 0
         self._hard_state = HardState()
-        self._certain = True
-        """Nothing that could not be read stands behind the newest term and vote."""
+        self._known = 0
+        """How many terms and votes there were up to this one."""
+        self._counted: int | None = 0
+        """How many there were in all, says the last frame that can be read; None if the log goes on behind it."""
         self._configuration: tuple[LogIndex, Configuration] | None = None
 
     def run(self, error: CorruptionError) -> Damage:
@@ -130,6 +132,7 @@ class _Examination:
                 break
         outline, keep = self._recovery.outline, last_good
         self._held, self._hard_state = outline.last_index, self._recovery.hard_state
+        self._known = self._counted = self._recovery.hard_states
         if outline.configurations:
             self._configuration = outline.configurations[-1]
         elif outline.base is not None:
@@ -139,14 +142,15 @@ class _Examination:
         for number in numbers[place:]:
             segment = self._open(number)
             if segment is None:
-                self._certain = self._certain and self._is_unused(number)
+                if not self._is_unused(number):
+                    self._counted = None
             else:
                 self._scan(segment, HEADER_BYTES)
         return Damage(
             str(error),
             self._held,
             None if self._configuration is None else self._configuration[1],
-            self._hard_state if self._certain else None,
+            self._hard_state if self._counted == self._known else None,
             self._cut(keep, numbers[place:] if keep is not None else numbers),
         )
 
@@ -188,36 +192,32 @@ class _Examination:
         reader = self._reader(segment)
         while offset < reader.size:
             frame = reader.frame_at(offset)
-            if frame is None:
-                following = _next_frame(self._disk, segment, reader, offset)
-                if following is None:
-                    # Zeros, or the beginning of a write that was never finished.
-                    return
-                self._certain = False
+            if frame is not None:
+                self._note(frame, reader.body_at(offset, frame))
+                offset += FRAME_BYTES + frame.length
+            elif (following := _next_frame(self._disk, segment, reader, offset)) is not None:
                 offset = following
-                continue
-            self._note(frame, reader.body_at(offset, frame))
-            offset += FRAME_BYTES + frame.length
+            else:
+                # Zeros, or the beginning of a write that was never finished.
+                break
+        if reader.size != segment.size:
+            self._counted = None
 
     def _note(self, frame: Frame, body: memoryview | None) -> None:
-        tells = frame.type in (RecordType.HARD_STATE, RecordType.HEAD)
+        self._counted = frame.hard_states
         if body is None:
-            self._certain = self._certain and not tells
             return
-        try:
+        with suppress(MalformedError):
             if frame.type == RecordType.HARD_STATE:
-                self._hard_state = decode_hard_state(body)
+                self._hard_state, self._known = decode_hard_state(body), frame.hard_states
             elif frame.type == RecordType.HEAD:
                 head = decode_head(body)
-                self._hard_state, self._held = head.hard_state, max(self._held, head.last_index)
+                self._hard_state, self._known = head.hard_state, frame.hard_states
+                self._held = max(self._held, head.last_index)
             elif frame.type == RecordType.ENTRY:
                 self._note_entry(Entry.decode(body))
             elif frame.type in (RecordType.COMPACT, RecordType.RESET):
                 self._held = max(self._held, decode_meta(body).index)
-        except MalformedError:
-            self._certain = self._certain and not tells
-            return
-        self._certain = self._certain or tells
 
     def _note_entry(self, entry: Entry) -> None:
         self._held = max(self._held, entry.index)

@@ -69,7 +69,7 @@ class WalStorage:
             )
         self._disk = disk
         self._outline = Outline()
-        self._written = Written(Segments(), Head(HardState(), 0, None), 0)
+        self._written = Written(Segments(), Head(HardState(), 0, None), 0, 0)
         self._spare = Spare(disk, seed, segment_bytes)
         self._retirement = Retirement(disk)
         self._pending: deque[Item] = deque()
@@ -99,7 +99,7 @@ class WalStorage:
         self._outline = recovery.outline
         self._spare.segment = recovery.spare
         head = Head(recovery.hard_state, recovery.outline.last_index, recovery.outline.base)
-        self._written = Written(recovery.segments, head, recovery.batch)
+        self._written = Written(recovery.segments, head, recovery.batch, recovery.hard_states)
         if not recovery.segments:
             recovery.segments.begin(self._spare.make_first())
         return recovery.log
