@@ -22,7 +22,7 @@ from d_engine.format.errors import (
     OutcomeUnknownError,
 )
 from d_engine.kv.machine import KvStateMachine
-from d_engine.replica.listener import ReplicaListener
+from d_engine.replica.listener import Health, ReplicaListener
 from d_engine.replica.outcome import GroupOutcome
 from d_engine.replica.ports import Host
 from d_engine.runtime import disk as disk_module
@@ -272,4 +272,23 @@ async def test_a_node_that_dies_says_why(config: EngineConfig) -> None:
     assert node.failure.value is died
     with pytest.raises(EngineStoppedError):
         _ = node.core
+    await node.stop()
+
+
+async def test_a_quarantine_is_said_once_however_far_it_goes(
+    config: EngineConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = await NodeBuilder(config).start()
+    for health in (
+        Health("", "a record is damaged; until 5", "a record is damaged"),
+        Health("", "a record is damaged; until 9", "a record is damaged"),
+        Health("", "the state is wrong; until 9", "the state is wrong"),
+        Health(),
+    ):
+        node.health_changed(health)
+    assert [record.message for record in caplog.records] == [
+        "node 1 is in quarantine: a record is damaged; until 5",
+        "node 1 is in quarantine: the state is wrong; until 9",
+        "node 1 is whole again",
+    ]
     await node.stop()

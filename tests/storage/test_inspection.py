@@ -144,6 +144,17 @@ def test_unfinished_and_foreign_files_are_listed() -> None:
 def test_a_directory_in_quarantine_is_damaged() -> None:
     disk = used_directory()
     disk.run(saving(HardState(4, 3), Quarantine("its digest differs", 31, True)))
-    assert look(disk).damage == ("quarantine: its digest differs",)
+    report = look(disk)
+    assert report.damage == ("quarantine: its digest differs",)
+    assert report.quarantine is not None
+    assert report.quarantine.quarantine == Quarantine("its digest differs", 31, True)
     disk.flip("quarantine", 20)
     assert "quarantine is damaged" in look(disk).damage[0]
+    assert look(disk).quarantine is None
+
+
+def test_the_newest_term_and_vote_may_be_in_the_record_of_a_quarantine() -> None:
+    disk = used_directory()
+    disk.run(saving(HardState(9, 1), Quarantine("a record is damaged", 31, False)))
+    report = look(disk)
+    assert (report.log.hard_state, report.hard_state) == (HardState(4, 3), HardState(9, 1))

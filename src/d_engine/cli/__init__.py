@@ -1,10 +1,14 @@
 """The command line: `d-engine`. It needs the extra `cli`."""
 
+import signal
 import sys
 
 
 def main() -> None:
     """The console script."""
+    if sys.argv[1:2] == ["serve"]:
+        # Loading the program takes a moment. Asked to end within it, a node that has not begun ends well.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
         from d_engine.cli.app import app
     except ModuleNotFoundError as error:

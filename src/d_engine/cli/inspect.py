@@ -6,6 +6,7 @@ from d_engine.cli.common import EXIT_NO, fails_clearly, output_option, print_doc
 from d_engine.engine.status import membership_of
 from d_engine.format.configuration import Configuration
 from d_engine.format.errors import DataDirectoryError
+from d_engine.format.state import Quarantine
 from d_engine.runtime.read_only_disk import ReadOnlyDisk
 from d_engine.storage.inspection import DirectoryReport, Inspection
 
@@ -39,7 +40,13 @@ def document_of(report: DirectoryReport) -> dict[str, object]:
     return {
         "node_id": report.node_id,
         "incarnation": report.incarnation,
-        "hard_state": {"term": log.hard_state.term, "vote": log.hard_state.vote},
+        "hard_state": {"term": report.hard_state.term, "vote": report.hard_state.vote},
+        "quarantine": report.quarantine
+        and {
+            "reason": report.quarantine.quarantine.reason,
+            "held_index": report.quarantine.quarantine.held_index,
+            "needs_snapshot": report.quarantine.quarantine.needs_snapshot,
+        },
         "log": {
             "first_index": log.first_index,
             "last_index": log.last_index,
@@ -68,7 +75,7 @@ def describe(report: DirectoryReport) -> list[str]:
     log, (index, configuration) = report.log, report.configuration
     lines = [
         f"identity       node {report.node_id}, incarnation {report.incarnation:#x}",
-        f"hard state     term {log.hard_state.term}, vote {log.hard_state.vote or 'for nobody'}",
+        f"hard state     term {report.hard_state.term}, vote {report.hard_state.vote or 'for nobody'}",
         f"log            {_range(log.first_index, log.last_index)}, last term {log.last_term}",
     ]
     if report.damage:
@@ -87,9 +94,19 @@ def describe(report: DirectoryReport) -> list[str]:
         for each in report.snapshots
     ]
     lines += describe_members(index, configuration)
+    if report.quarantine is not None:
+        lines.append(f"quarantine     {until_when(report.quarantine.quarantine)}")
     if report.others:
         lines.append(f"other files    {', '.join(report.others)}")
     return lines
+
+
+def until_when(quarantine: Quarantine) -> str:
+    """What the node waits for."""
+    first = (
+        "until it has installed a snapshot of the leader's, and then " if quarantine.needs_snapshot else ""
+    )
+    return f"{first}until its log agrees with the leader's up to {quarantine.held_index}"
 
 
 def describe_members(index: int, configuration: Configuration) -> list[str]:

@@ -5,7 +5,9 @@ The process is the engine's own here, so it may do what an embedded engine must 
 
 import asyncio
 import logging
+import os
 import signal
+import sys
 
 import click
 
@@ -38,10 +40,6 @@ def serve(config_file: str | None, settings: dict[str, str]) -> None:
 
 async def _serve(config: EngineConfig) -> None:
     engine = StandaloneEngine(config)
-    node = await engine.start()
-    click.echo(
-        f"node {node.node_id} serves at {config.cluster.listen or config.cluster.client_listen}", err=True
-    )
     shutdown = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -49,9 +47,22 @@ async def _serve(config: EngineConfig) -> None:
         if shutdown.is_set():
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        click.echo(f"node {node.node_id} stops ({number.name})", err=True)
+        click.echo(f"node {config.node.id} stops ({number.name})", err=True)
         shutdown.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked, number)
-    await engine.run(shutdown)
+    starting = asyncio.create_task(engine.start())
+    ending = asyncio.create_task(shutdown.wait())
+    await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    if starting.done():
+        node = starting.result()
+        click.echo(
+            f"node {node.node_id} serves at {config.cluster.listen or config.cluster.client_listen}", err=True
+        )
+        await engine.run(shutdown)
+    else:
+        # It may be reading for seconds yet. That is not waited for: whatever it does, it may be killed at any point.
+        sys.stderr.flush()
+        os._exit(0)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from d_engine.engine.backend import NodeBackend
 from d_engine.engine.config import EngineConfig
 from d_engine.engine.directory import make_data_directory
+from d_engine.engine.opening import Opening
 from d_engine.engine.parts import NodeParts, default_storage
 from d_engine.format.configuration import Configuration, Member
 from d_engine.format.errors import (
@@ -54,8 +55,10 @@ class NodeCore:
         self._config = config
         loop = asyncio.get_running_loop()
         self._host = LoopHost(loop)
+        opening = Opening(config)
         make_data_directory(config.node.data_dir)
         self._disk = FileDisk(config.node.data_dir, loop.call_soon_threadsafe)
+        self._disk.watch_reads(opening.reading)
         try:
             if parts.storage is default_storage:
                 _check_files(self._disk.files(), config)
@@ -77,6 +80,8 @@ class NodeCore:
             # Nothing is under way there: it only takes its threads a moment to end, and then the directory is unlocked.
             self._disk.close(IDLE_CLOSE_SECONDS)
             raise
+        self._disk.watch_reads(None)
+        opening.done()
         log_recovery(self.replica)
         self.backend = NodeBackend(self.replica, self._host.random_bits)
         self._listener = Listener(

@@ -214,7 +214,7 @@ class Node:
     def health_changed(self, health: Health) -> None:
         """From the replica: something is wrong with the data, or no longer."""
         before, self._health = self._health, health
-        if health.quarantine != before.quarantine:
+        if health.reason != before.reason:
             if health.quarantine:
                 _log.error("node %d is in quarantine: %s", self.node_id, health.quarantine)
             else:

@@ -83,7 +83,9 @@ class Guard:
         self.closed = isolation.stands_still
         self._keep_record(now)
         record = isolation.record
-        health = Health(self.markers.alarm, "" if record is None else describe(record))
+        health = Health(self.markers.alarm)
+        if record is not None:
+            health = Health(self.markers.alarm, describe(record), record.reason)
         if health != self.health:
             self.quarantines += bool(health.quarantine and not self.health.quarantine)
             self.health = health

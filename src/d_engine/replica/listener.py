@@ -12,10 +12,12 @@ from d_engine.raft.effects import LeaderState
 @dataclass(frozen=True, slots=True)
 class Health:
     """What is wrong with this node's data, in words; empty if nothing is. `alarm` is for people to act on; of a
-    `quarantine` the node gets out by itself, if other members can help."""
+    `quarantine` the node gets out by itself, if other members can help. It says why it is in one, which is `reason`,
+    and until when, which may change."""
 
     alarm: str = ""
     quarantine: str = ""
+    reason: str = ""
 
 
 class ReplicaListener(Protocol):

@@ -70,7 +70,7 @@ class Survivor:
         if _follows(inspection, snapshot):
             self._replay(disk, inspection)
         self.sessions = len(self.applier.sessions)
-        self._term = max(self.last_term, report.log.hard_state.term)
+        self._term = max(self.last_term, report.hard_state.term)
 
     @property
     def last_index(self) -> LogIndex:

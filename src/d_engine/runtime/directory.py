@@ -3,7 +3,9 @@
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from d_engine.format.errors import (
     DataDirectoryError,
@@ -18,11 +20,15 @@ NOT_OURS = (LOCK_NAME, "lost+found")
 """What may stand in a data directory and is no file of the storage."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
+OnRead: TypeAlias = Callable[[str, int, Callable[[str], int]], None]
+"""Told of each read: the file, the offset, and what tells a file's size."""
+
 
 class DirectoryReader:
     """The reading half of a `Disk`, over an open directory. Any thread may use it."""
 
     def __init__(self, directory: int) -> None:
+        self.on_read: OnRead | None = None
         self._directory = directory
 
     def files(self) -> list[str]:
@@ -38,6 +44,8 @@ class DirectoryReader:
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`, fewer only where the file ends."""
+        if self.on_read is not None:
+            self.on_read(name, offset, self.size)
         try:
             # A descriptor of its own: others of the file may be closed on another thread at any time.
             descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)

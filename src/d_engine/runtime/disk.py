@@ -29,6 +29,7 @@ from d_engine.format.errors import (
 from d_engine.runtime.directory import (
     LOCK_NAME,
     DirectoryReader,
+    OnRead,
     describe,
     disk_error,
     lock,
@@ -89,6 +90,10 @@ class FileDisk:
         """`size` bytes from `offset`, fewer only where the file ends."""
         self._guard.check()
         return self._reader.read(name, offset, size)
+
+    def watch_reads(self, on_read: OnRead | None) -> None:
+        """Tell of each read from now on; None: of none."""
+        self._reader.on_read = on_read
 
     def run(self, operations: Sequence[DiskOperation]) -> None:
         """Perform now, on this thread. For start-up, while the lanes are idle."""

@@ -15,7 +15,7 @@ from d_engine.format.state import HardState
 from d_engine.storage.disk import Disk
 from d_engine.storage.identity import IDENTITY_BYTES, IDENTITY_NAME, decode_identity
 from d_engine.storage.outline import Outline
-from d_engine.storage.quarantine import QUARANTINE_NAME, load_quarantine
+from d_engine.storage.quarantine import QUARANTINE_NAME, QuarantineRecord, load_quarantine
 from d_engine.storage.records import EMPTY_CONFIGURATION
 from d_engine.storage.recovery import Recovery
 from d_engine.storage.segment import Segment
@@ -66,11 +66,19 @@ class DirectoryReport:
     node_id: NodeId
     """0 if the identity cannot be read."""
     incarnation: Incarnation
+    quarantine: QuarantineRecord | None
+    """Why the node does not trust what it has here, and until when. None: it does, or the record cannot be read."""
     log: LogReport
     snapshots: tuple[SnapshotReport, ...]
     others: tuple[str, ...]
     """Files that are neither of these: unfinished ones, which a start removes or continues, and foreign ones."""
     damage: tuple[str, ...]
+
+    @property
+    def hard_state(self) -> HardState:
+        """The newest term and vote, be it that of the log or, if that was damaged, of the quarantine's record."""
+        noted = HardState() if self.quarantine is None else self.quarantine.hard_state
+        return max(self.log.hard_state, noted, key=lambda state: (state.term, state.vote))
 
     @property
     def configuration(self) -> tuple[LogIndex, Configuration]:
@@ -92,7 +100,7 @@ class Inspection:
         self.snapshots: list[SnapshotFile] = []
         """The good ones, newest first."""
         node_id, incarnation = self._read_identity()
-        self._read_quarantine()
+        quarantine = self._read_quarantine()
         self.recovery = Recovery(disk)
         log = self._read_log()
         self._read_snapshots()
@@ -105,7 +113,9 @@ class Inspection:
             *snapshot_names(disk),
         }
         others = tuple(sorted(name for name in disk.files() if name not in known))
-        self.report = DirectoryReport(node_id, incarnation, log, reports, others, tuple(self._damage))
+        self.report = DirectoryReport(
+            node_id, incarnation, quarantine, log, reports, others, tuple(self._damage)
+        )
 
     def _read_identity(self) -> tuple[NodeId, Incarnation]:
         if IDENTITY_NAME not in self._disk.files():
@@ -117,15 +127,16 @@ class Inspection:
             self._damage.append(str(error))
             return 0, 0
 
-    def _read_quarantine(self) -> None:
+    def _read_quarantine(self) -> QuarantineRecord | None:
         """A node that is in quarantine does not trust what it has, so nobody else should."""
         try:
             record = load_quarantine(self._disk)
         except (CorruptionError, UnknownFormatError) as error:
             self._damage.append(str(error))
-        else:
-            if record is not None:
-                self._damage.append(f"{QUARANTINE_NAME}: {record.quarantine.reason}")
+            return None
+        if record is not None:
+            self._damage.append(f"{QUARANTINE_NAME}: {record.quarantine.reason}")
+        return record
 
     def _read_log(self) -> LogReport:
         recovery = self.recovery
