@@ -292,3 +292,24 @@ async def test_a_quarantine_is_said_once_however_far_it_goes(
         "node 1 is whole again",
     ]
     await node.stop()
+
+
+async def test_a_node_that_dies_before_it_runs_says_why(
+    config: EngineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await NodeBuilder(config).start()
+    closing, go_on, close = threading.Event(), threading.Event(), NodeCore.close
+
+    def slow_close(core: NodeCore, seconds: float, failure: BaseException | None) -> None:
+        closing.set()
+        go_on.wait()
+        close(core, seconds, failure)
+
+    monkeypatch.setattr(NodeCore, "close", slow_close)
+    died = CorruptionError("the test says so")
+    node.thread.loop.call_soon_threadsafe(node.core.replica.fail, died)
+    await asyncio.get_running_loop().run_in_executor(None, closing.wait)
+    with pytest.raises(CorruptionError, match="the test says so"):
+        await node.run()
+    go_on.set()
+    await node.stop()

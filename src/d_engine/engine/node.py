@@ -150,7 +150,7 @@ class Node:
                 for task in (joining, stop):
                     task.cancel()
         except EngineStoppedError:
-            if not self._stopping.value:
+            if not self._stopping.value and self.failure.value is None:
                 raise
         finally:
             stopping.close()
@@ -193,10 +193,11 @@ class Node:
             elif not isinstance(error, asyncio.CancelledError):
                 raise
         finally:
-            self._core = None
-            self._leader.publish(None)
+            # The cause first: whoever misses the core asks for it.
             if self.thread.failure is not None:
                 self.failure.publish(self.thread.failure)
+            self._core = None
+            self._leader.publish(None)
             core.close(self._stop_seconds, self.thread.failure)
             self._stopping.publish(True)
 
