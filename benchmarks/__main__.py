@@ -73,14 +73,17 @@ def running_subject(name: str, directory: Path) -> Iterator[Subject]:
 
 def run_round(
     cases: Sequence[Case], seconds: float, attempts: int, directory: Path
-) -> Iterator[tuple[Case, Sample]]:
-    """Every case once, on fresh subjects."""
+) -> Iterator[tuple[Case, Sample | BenchmarkError]]:
+    """Every case once, on fresh subjects. A case that fails does not keep the others from being measured."""
     with ExitStack() as stack:
         subjects: dict[str, Subject] = {}
         for case in cases:
             if case.subject not in subjects:
                 subjects[case.subject] = stack.enter_context(running_subject(case.subject, directory))
-            yield case, run_undisturbed(subjects[case.subject], case, seconds, attempts)
+            try:
+                yield case, run_undisturbed(subjects[case.subject], case, seconds, attempts)
+            except BenchmarkError as error:
+                yield case, error
 
 
 def run_undisturbed(subject: Subject, case: Case, seconds: float, attempts: int) -> Sample:
@@ -114,14 +117,14 @@ def main(argv: Sequence[str]) -> int:
         )
     machine = describe(arguments.directory) | {"time": time.strftime("%Y-%m-%d-%H%M%S")}
     try:
-        results = measure(cases, arguments)
-        finish(results, {}, machine, missing, arguments)
+        results, failed = measure(cases, arguments)
+        finish(results, {}, machine, missing | failed, arguments)
         if not (wanted or arguments.quick or arguments.no_extras):
-            finish(results, measure_extras(arguments), machine, missing, arguments)
+            finish(results, measure_extras(arguments), machine, missing | failed, arguments)
     except BenchmarkError as error:
         print(f"the benchmark failed: {error}", file=sys.stderr)
         return 1
-    return 0
+    return 1 if failed else 0
 
 
 def measure_extras(arguments: argparse.Namespace) -> report.Extras:
@@ -153,20 +156,28 @@ def finish(
         print("\n".join(map(str, draw_all(output.with_suffix(".json")))), file=sys.stderr)
 
 
-def measure(cases: Sequence[Case], arguments: argparse.Namespace) -> dict[Case, list[Sample]]:
-    """All rounds, with a line for each run on the standard error stream."""
+def measure(
+    cases: Sequence[Case], arguments: argparse.Namespace
+) -> tuple[dict[Case, list[Sample]], dict[str, str]]:
+    """All rounds, with a line for each run on the standard error stream; then, by name, why cases failed. One that
+    failed in one round is left out of all: rounds are compared with each other."""
     results: dict[Case, list[Sample]] = {case: [] for case in cases}
+    failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="d-engine-bench-") as directory:
         for number in range(1, arguments.rounds + 1):
-            for case, sample in run_round(cases, arguments.seconds, arguments.attempts, Path(directory)):
-                results[case].append(sample)
-                print(
-                    f"round {number}  {case.name:40} {sample.rate:12,.0f}/s   {report.latency([sample]):20}"
-                    f" others {sample.disturbance:.0%}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-    return results
+            for case, sample in run_round(
+                list(results), arguments.seconds, arguments.attempts, Path(directory)
+            ):
+                if isinstance(sample, BenchmarkError):
+                    failed[case.name] = f"it failed in round {number}: {sample}"
+                    del results[case]
+                    line = str(sample)
+                else:
+                    results[case].append(sample)
+                    line = f"{sample.rate:12,.0f}/s   {report.latency([sample]):20}"
+                    line += f" others {sample.disturbance:.0%}"
+                print(f"round {number}  {case.name:40} {line}", file=sys.stderr, flush=True)
+    return results, failed
 
 
 if __name__ == "__main__":
