@@ -7,7 +7,7 @@ import pytest
 from d_engine.client.remote import connect
 from d_engine.format.errors import CompactedError
 from d_engine.kv.key_value import KeyValue
-from tests.client.fake_cluster import start_nodes
+from tests.client.fake_cluster import start_nodes, until
 
 
 async def test_a_watch_survives_its_connection() -> None:
@@ -102,3 +102,23 @@ async def test_a_watch_that_is_closed_while_it_is_entered_ends() -> None:
         await entering
         assert not watch.items
     node.stop()
+
+
+async def test_a_client_that_is_closed_while_others_are_asked_for_what_is_gone_asks_nobody_any_more() -> None:
+    nodes = await start_nodes(3)
+    client = await connect([node.address for node in nodes])
+    await client.put("a", "1")
+    history = nodes[0].watches._history
+    assert history is not None
+    history.reset(2)
+    for other in nodes[1:]:
+        other.silent = True
+    watch = client.watch("a", since=0)
+    entering = asyncio.create_task(watch.__aenter__())
+    async with asyncio.timeout(5):
+        await until(lambda: any(node.connections for node in nodes[1:]))
+        await client.close()
+        with pytest.raises(CompactedError):
+            await entering
+    for node in nodes:
+        node.stop()

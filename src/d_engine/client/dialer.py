@@ -2,20 +2,37 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import NamedTuple, TypeAlias
 
 from d_engine.client.endpoints import Endpoints
 from d_engine.format.errors import ClusterIdMismatchError, DEngineError, UnavailableError, error_from_code
 from d_engine.format.hello import Channel, Hello, Refusal
 from d_engine.format.ids import NOBODY, ClusterId, NodeId
 from d_engine.runtime.connection import Connection
-from d_engine.runtime.greeting import dial
+from d_engine.runtime.greeting import Established, dial
 
 DIAL_SECONDS = 1.5
 BACKOFF_SECONDS = 0.05
 BACKOFF_CAP_SECONDS = 1.0
 STABLE_SECONDS = 1.0
 """A connection that lasted so long was good: the next one is looked for without a pause."""
+
+
+Dial: TypeAlias = Callable[
+    [str, Hello, Callable[[Hello], Refusal | None], Established], Awaitable[Connection | Refusal]
+]
+"""As `d_engine.runtime.greeting.dial`."""
+
+
+class Outside(NamedTuple):
+    """What a client has of the world besides a loop: connections, and chance. The simulator brings its own."""
+
+    dial: Dial
+    uniform: Callable[[float, float], float]
+
+
+NETWORK = Outside(dial, random.uniform)
 
 
 class Dialer:
@@ -29,8 +46,10 @@ class Dialer:
         cluster_id: ClusterId,
         wanted: Callable[[], bool],
         established: Callable[[Connection, str, NodeId], None],
+        outside: Outside,
     ) -> None:
         self._loop = loop
+        self.outside = outside
         self._endpoints = endpoints
         self.cluster_id = cluster_id
         self._wanted = wanted
@@ -71,7 +90,7 @@ class Dialer:
         # A node that accepts and fails at once must not be dialled without a pause.
         pause = BACKOFF_SECONDS if self._loop.time() - self._established_at < STABLE_SECONDS else 0.0
         while self._wanted():
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            await asyncio.sleep(pause * self.outside.uniform(0.5, 1.0))
             pause = min(max(2 * pause, BACKOFF_SECONDS), BACKOFF_CAP_SECONDS)
             for address in self._endpoints.order(self._loop.time()):
                 if await self._dial(address):
@@ -88,7 +107,7 @@ class Dialer:
         error: DEngineError
         try:
             async with asyncio.timeout(DIAL_SECONDS):
-                answer = await dial(address, hello, self._admit, established)
+                answer = await self.outside.dial(address, hello, self._admit, established)
         except TimeoutError:
             error = UnavailableError(f"it did not answer within {DIAL_SECONDS:g} s")
         except DEngineError as failure:

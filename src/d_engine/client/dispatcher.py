@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterable
 
 from d_engine.client.deadlines import Sweeper
-from d_engine.client.dialer import Dialer
+from d_engine.client.dialer import NETWORK, Dialer, Outside
 from d_engine.client.endpoints import Endpoints
 from d_engine.client.link import SEND_LIMIT_BYTES, Call, Link
 from d_engine.client.pulse import Pulse
@@ -37,7 +37,11 @@ class Dispatcher:
     """Carries calls to the cluster. Everything happens on one loop."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, endpoints: Endpoints, cluster_id: ClusterId = 0
+        self,
+        loop: asyncio.AbstractEventLoop,
+        endpoints: Endpoints,
+        cluster_id: ClusterId = 0,
+        outside: Outside = NETWORK,
     ) -> None:
         self._loop = loop
         self._endpoints = endpoints
@@ -46,7 +50,7 @@ class Dispatcher:
         self._waiting: list[Call] = []
         self._ready: list[asyncio.Future[None]] = []
         self._closed = False
-        self.dialer = Dialer(loop, endpoints, cluster_id, self._wanted, self._established)
+        self.dialer = Dialer(loop, endpoints, cluster_id, self._wanted, self._established, outside)
         self._sweeper = Sweeper(loop, self._sweep)
         self._pulse = Pulse(loop, endpoints, self._send, self.dialer.go_to)
 

@@ -44,6 +44,8 @@ class Pulse:
         self._silent = 0
         self._ask(link, "members")
         self._ask(link, "leader")
+        # If nodes were looked for for long there are no beats any more.
+        self.active()
 
     def active(self) -> None:
         """There is something to do."""
@@ -62,8 +64,8 @@ class Pulse:
         self._timer = None
         link = self._link
         if link is not None and link.connection.open:
-            self._ask(link, "leader")
             self._active = self._active or bool(link.calls or link.watches)
+            self._ask(link, "leader")
         if self._active:
             self._active = False
             self._timer = self._loop.call_later(PULSE_SECONDS, self._beat)

@@ -51,7 +51,7 @@ def _error(answer: Response | DEngineError) -> DEngineError:
     return ProtocolError(f"a node answered with a {type(answer).__name__}, which was not asked for")
 
 
-class _Transport:
+class RemoteTransport:
     """Groups, queries and rare operations as calls (see `GroupTransport`, `ReadTransport`)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher) -> None:
@@ -133,7 +133,7 @@ class RemoteClient(BaseClient):
         loop = asyncio.get_running_loop()
         self._dispatcher = dispatcher
         self._timeout = timeout
-        self._transport = _Transport(loop, dispatcher)
+        self._transport = RemoteTransport(loop, dispatcher)
         self._writer = GroupWriter(loop, self._transport, timeout, max_pending_writes)
         self._reader = BatchReader(loop, self._transport, timeout)
         self._remote_watches = RemoteWatches(loop, dispatcher, timeout)

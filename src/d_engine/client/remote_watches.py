@@ -60,8 +60,8 @@ class _Line:
 
     def ask(self, dispatcher: Dispatcher) -> None:
         """Ask the node that this dispatcher leads to."""
-        loop = asyncio.get_running_loop()
-        dispatcher.start(Call(self._make, loop.time() + self._timeout, self._answered, watch=self))
+        deadline = self._watches.loop.time() + self._timeout
+        dispatcher.start(Call(self._make, deadline, self._answered, watch=self))
 
     def _make(self, number: int, timeout_ms: int) -> Watch:
         return Watch(number, timeout_ms, self._since, self._selection)
@@ -82,7 +82,7 @@ class _Line:
         self._link = None
         if isinstance(error, CompactedError) and self._others is None:
             self._compacted, self._others = error, self._watches.others()
-        if self._others:
+        if self._others and not self._watches.ended:
             self.ask(self._watches.detour(self._others.pop()))
             return
         self._over = True
@@ -144,11 +144,11 @@ class RemoteWatches:
         dispatcher: Dispatcher,
         timeout: float,
     ) -> None:
-        self._loop = loop
+        self.loop = loop
         self._dispatcher = dispatcher
         self._timeout = timeout
         self._detours: dict[str, Dispatcher] = {}
-        self._ended = False
+        self.ended = False
 
     def check(self) -> None:
         """A closed client ends its watches: nothing else to check."""
@@ -164,7 +164,7 @@ class RemoteWatches:
     def can_resume(self, error: DEngineError, served: bool) -> bool:
         """What is lost for good does not come back, and a closed client does nothing more. A node under whose watch the
         state was replaced by a snapshot has only asked itself."""
-        if self._ended:
+        if self.ended:
             return False
         return isinstance(error, ConnectionError | TimeoutError | EngineStoppedError | WatchLaggedError) or (
             served and isinstance(error, CompactedError)
@@ -178,13 +178,14 @@ class RemoteWatches:
         """The way to this node and no other."""
         known = self._detours.get(address)
         if known is None:
-            endpoints, cluster_id = Endpoints([address], discover=False), self._dispatcher.dialer.cluster_id
-            known = self._detours[address] = Dispatcher(self._loop, endpoints, cluster_id)
+            endpoints, dialer = Endpoints([address], discover=False), self._dispatcher.dialer
+            known = Dispatcher(self.loop, endpoints, dialer.cluster_id, dialer.outside)
+            self._detours[address] = known
         return known
 
     def end(self) -> None:
         """The client is closed."""
-        self._ended = True
+        self.ended = True
         for dispatcher in self._detours.values():
             dispatcher.end()
 

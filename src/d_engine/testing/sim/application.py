@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
+from d_engine.client.reader import BatchReader
 from d_engine.client.writer import GroupWriter
 from d_engine.format.errors import DEngineError, NotAppliedError
 from d_engine.format.requests import LINEARIZABLE
@@ -81,7 +82,9 @@ class ApplicationClient:
         self._rng = rng
         self._workload = workload
         self._trial = trial
-        self._writer = GroupWriter(loop.as_event_loop(), path, workload.timeout_ms / 1000)
+        timeout = workload.timeout_ms / 1000
+        self._writer = GroupWriter(loop.as_event_loop(), path, timeout)
+        self._reader = BatchReader(loop.as_event_loop(), path, timeout)
         self._closed = False
 
     def begin(self) -> None:
@@ -92,7 +95,7 @@ class ApplicationClient:
     def crash(self) -> None:
         """The client is gone; what it had asked for stays open."""
         self._closed = True
-        self.path.alive = False
+        self.path.crash()
 
     def write_something(self, then: Callable[[bool], None]) -> None:
         """A write that must succeed."""
@@ -122,28 +125,33 @@ class ApplicationClient:
         self._pause(line)
 
     def _write(self, line: int, data: bytes, then: Callable[[bool], None]) -> None:
-        handle = self._trial.history.invoke(self._name, Command(data), session=line)
+        self._ask(line, Command(data), lambda: self._writer.write(data), then)
+
+    def _read(self, line: int, data: bytes, then: Callable[[bool], None]) -> None:
+        self._ask(line, Query(data), lambda: self._reader.read(LINEARIZABLE, 0, data), then)
+
+    def _ask(
+        self,
+        line: int,
+        asked: Asked,
+        ask: "Callable[[], asyncio.Future[bytes]]",
+        then: Callable[[bool], None],
+    ) -> None:
+        handle = self._trial.history.invoke(self._name, asked, session=line)
         try:
-            future = self._writer.write(data)
+            future = ask()
         except DEngineError as error:
             self._ended(handle, b"", error, then)
             return
 
-        def written(future: "asyncio.Future[bytes]") -> None:
+        def answered(future: "asyncio.Future[bytes]") -> None:
             error = future.exception()
             if isinstance(error, DEngineError):
                 self._ended(handle, b"", error, then)
             else:
                 self._ended(handle, future.result(), None, then)
 
-        future.add_done_callback(written)
-
-    def _read(self, line: int, data: bytes, then: Callable[[bool], None]) -> None:
-        handle = self._trial.history.invoke(self._name, Query(data), session=line)
-        timeout = self._workload.timeout_ms * MILLISECOND
-        self.path.read(
-            LINEARIZABLE, 0, data, timeout, lambda answer, error: self._ended(handle, answer, error, then)
-        )
+        future.add_done_callback(answered)
 
     def _ended(
         self, handle: Handle, result: bytes, error: DEngineError | None, then: Callable[[bool], None]

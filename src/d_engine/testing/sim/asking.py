@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import TypeAlias, TypeVar
 
+from d_engine.client.reader import BatchReader
 from d_engine.client.writer import GroupWriter
 from d_engine.format.errors import DEngineError, NotAppliedError
 from d_engine.format.requests import EVENTUAL, LEASE, LINEARIZABLE
 from d_engine.kv.queries import decode_entries, decode_scan, encode_get_entries, encode_scan_prefix
 from d_engine.testing.checkers.actions import Action, Consistency, Get, Scan
 from d_engine.testing.checkers.history import Handle, History
-from d_engine.testing.sim.events import MILLISECOND
 from d_engine.testing.sim.loop import SimLoop
 from d_engine.testing.sim.paths import ClientPath
 from d_engine.testing.sim.trace import Trace
@@ -42,12 +43,11 @@ class Asker:
         self.seen: dict[bytes, bytes | None] = {}
         """By key, what was read last."""
         self._name = name
-        self._path = path
         self._rng = rng
         self._trace = trace
-        self._timeout_ms = timeout_ms
         self._history = history
         self._writer = GroupWriter(loop.as_event_loop(), path, timeout_ms / 1000)
+        self._reader = BatchReader(loop.as_event_loop(), path, timeout_ms / 1000)
         self._revision = 0
 
     def write(
@@ -56,7 +56,8 @@ class Asker:
         """Write. `decode` makes a result and its revision of the answer (`large`: it may be a whole value), `then` is
         told how it ended."""
         handle = self._history.invoke(self._name, action, session=line)
-        self._submit(command, large, decode, lambda result, error: self._ended(handle, result, error, then))
+        write = partial(self._writer.write, command, None, large)
+        _ask(write, decode, lambda result, error: self._ended(handle, result, error, then))
 
     def ask_for(self, command: bytes, decode: Callable[[bytes], object], then: Then) -> None:
         """A command that changes nothing which others can read: it is no part of the history."""
@@ -66,30 +67,7 @@ class Asker:
                 refused = isinstance(error, NotAppliedError)
                 then(result, True if error is None else False if refused else None)
 
-        self._submit(command, False, decode, ended)
-
-    def _submit(
-        self,
-        command: bytes,
-        large: bool,
-        decode: Callable[[bytes], _Answer],
-        ended: Callable[[_Answer | None, DEngineError | None], None],
-    ) -> None:
-        try:
-            future = self._writer.write(command, None, large)
-        except DEngineError as error:
-            ended(None, error)
-            return
-
-        def written(future: "asyncio.Future[bytes]") -> None:
-            try:
-                answer = decode(future.result())
-            except DEngineError as error:
-                ended(None, error)
-            else:
-                ended(answer, None)
-
-        future.add_done_callback(written)
+        _ask(partial(self._writer.write, command), decode, ended)
 
     def read_key(self, line: int, key: bytes, consistency: Consistency, then: Then) -> None:
         """Read one key: its value, or None."""
@@ -120,12 +98,8 @@ class Asker:
 
     def _read(self, line: int, action: Get | Scan, query: bytes, decode: Decode, then: Then) -> None:
         handle = self._history.invoke(self._name, action, session=line)
-
-        def answered(answer: bytes, error: DEngineError | None) -> None:
-            self._ended(handle, None if error is not None else decode(answer), error, then)
-
-        timeout = self._timeout_ms * MILLISECOND
-        self._path.read(_POLICIES[action.consistency], action.min_revision, query, timeout, answered)
+        read = partial(self._reader.read, _POLICIES[action.consistency], action.min_revision, query)
+        _ask(read, decode, lambda result, error: self._ended(handle, result, error, then))
 
     def _ended(self, handle: Handle, result: Result | None, error: DEngineError | None, then: Then) -> None:
         if self.closed:
@@ -145,3 +119,25 @@ class Asker:
             history.unknown(handle)
             self._trace.counters["client: unknown"] += 1
             then(None, None)
+
+
+def _ask(
+    ask: "Callable[[], asyncio.Future[bytes]]",
+    decode: Callable[[bytes], _Answer],
+    ended: Callable[[_Answer | None, DEngineError | None], None],
+) -> None:
+    try:
+        future = ask()
+    except DEngineError as error:
+        ended(None, error)
+        return
+
+    def answered(future: "asyncio.Future[bytes]") -> None:
+        try:
+            answer = decode(future.result())
+        except DEngineError as error:
+            ended(None, error)
+        else:
+            ended(answer, None)
+
+    future.add_done_callback(answered)

@@ -1,5 +1,5 @@
-"""Simulated clients: the production `GroupWriter` and the rules of the remote client, on virtual time, with a record of
-everything that they asked and were told.
+"""Simulated clients: the production clients' own code, on virtual time, with a record of everything
+that they asked and were told.
 
 A client has a few *lines*, each of which does one thing after the other, as a task would. What it does is drawn by
 weight from the kinds of work in `d_engine.testing.sim.work`, each of which some checker looks at.
@@ -62,7 +62,7 @@ class SimClient:
     def crash(self) -> None:
         """The client is gone; what it had asked for stays open."""
         self._hand.asker.closed = True
-        self.path.alive = False
+        self.path.crash()
 
     def _pause(self, line: Line) -> None:
         mean = self._hand.workload.pause_ms * MILLISECOND

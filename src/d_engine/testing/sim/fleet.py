@@ -12,7 +12,7 @@ from d_engine.testing.sim.faults import NotNow
 from d_engine.testing.sim.links import Quality
 from d_engine.testing.sim.loop import SimLoop
 from d_engine.testing.sim.node import SimNode
-from d_engine.testing.sim.paths import ClientPath
+from d_engine.testing.sim.paths import ClientPath, EmbeddedPath, RemotePath
 from d_engine.testing.sim.rng import split
 from d_engine.testing.sim.script import Script
 from d_engine.testing.sim.trace import Trace
@@ -41,7 +41,7 @@ class Fleet:
         self._events = events
         self._trace = trace
         self._nodes = nodes
-        self._loop = SimLoop(events)
+        self.loop = SimLoop(events)
         self._trial = trial
         self._clients: dict[str, AnyClient] = {}
         self._lives = 0
@@ -61,9 +61,11 @@ class Fleet:
 
     def node_ended(self, node: NodeId) -> None:
         """Its process took the client with it."""
-        client = self._clients.pop(f"e{node}", None)
-        if client is not None:
-            client.crash()
+        for name, client in sorted(self._clients.items()):
+            if client.path.home == node:
+                self._clients.pop(name).crash()
+        for path in self.remote_paths():
+            path.network.node_ended(node)
 
     def leave(self, node: NodeId) -> None:
         """Clients on that node end, others go elsewhere, until they `come_back`."""
@@ -74,19 +76,20 @@ class Fleet:
             if client.path.home == node:
                 self._clients.pop(name).crash()
         for path in self.remote_paths():
-            path.cut_off[node] = path.cut_off.get(node, 0) + 1
+            path.network.cut_off[node] = path.network.cut_off.get(node, 0) + 1
 
     def come_back(self, node: NodeId) -> None:
         """The opposite."""
         if self._left.pop(node, None) is None:
             return
         for path in self.remote_paths():
-            path.cut_off[node] -= 1
+            path.network.cut_off[node] -= 1
         self.node_started(node)
 
-    def remote_paths(self) -> list[ClientPath]:
+    def remote_paths(self) -> list[RemotePath]:
         """Of the remote clients."""
-        return [client.path for _, client in sorted(self._clients.items()) if client.path.home is None]
+        paths = [client.path for _, client in sorted(self._clients.items())]
+        return [path for path in paths if isinstance(path, RemotePath)]
 
     def crash_one(self, rng: Random) -> None:
         """A remote client dies; another takes its place. What it had asked for stays open for ever, and too much
@@ -135,16 +138,23 @@ class Fleet:
     def _make(self, name: str, home: NodeId | None, workload: Workload, budget: int) -> AnyClient:
         self._lives += 1
         script = self._script
-        features = script.features
         rng = split(script.seed, script.profile, "client", name, self._lives)
-        quality = Quality(features.latency, features.jitter)
-        path = ClientPath(self._events, self._trace, rng, self._nodes, home, quality)
-        path.cut_off.update(dict.fromkeys(self._left, 1))
+        path = self._embed(home) if home is not None else self._connect(rng, workload)
         full_name = f"{name}-{self._lives}"
         if self._trial is not None:
             return ApplicationClient(
-                full_name, path, self._events, self._loop, rng, workload, self._trial, budget
+                full_name, path, self._events, self.loop, rng, workload, self._trial, budget
             )
         return SimClient(
-            full_name, path, self._events, self._loop, rng, self._trace, workload, self.histories, budget
+            full_name, path, self._events, self.loop, rng, self._trace, workload, self.histories, budget
         )
+
+    def _embed(self, home: NodeId) -> ClientPath:
+        return EmbeddedPath(self._events, self._nodes[home])
+
+    def _connect(self, rng: Random, workload: Workload) -> ClientPath:
+        features = self._script.features
+        quality, timeout = Quality(features.latency, features.jitter), workload.timeout_ms / 1000
+        path = RemotePath(self.loop, self._events, self._trace, rng, self._nodes, quality, timeout)
+        path.network.cut_off.update(dict.fromkeys(self._left, 1))
+        return path

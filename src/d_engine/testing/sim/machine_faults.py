@@ -328,11 +328,11 @@ def _client_cut(world: "World", rng: Random) -> Undo:
     path = rng.choice(paths)
     chosen = rng.sample(world.ids, rng.randrange(1, len(world.ids) + 1))
     for node in chosen:
-        path.cut_off[node] = path.cut_off.get(node, 0) + 1
+        path.network.cut_off[node] = path.network.cut_off.get(node, 0) + 1
 
     def undo() -> None:
         for node in chosen:
-            path.cut_off[node] -= 1
+            path.network.cut_off[node] -= 1
 
     return undo
 
@@ -343,6 +343,16 @@ def _client_lossy(world: "World", rng: Random) -> Undo:
     if not paths:
         raise NotNow
     return world.overlays.put(rng.choice(paths).quality, loss=0.3)
+
+
+@fault("client_reset")
+def _client_reset(world: "World", rng: Random) -> Undo:
+    """A remote client's connections break."""
+    paths = world.fleet.remote_paths()
+    if not paths:
+        raise NotNow
+    rng.choice(paths).network.reset()
+    return nothing
 
 
 @fault("client_crash")

@@ -10,7 +10,7 @@ it does after that happens so much later. That is what a garbage collection in t
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Protocol
 
@@ -56,6 +56,8 @@ class Surroundings:
     make_machine: Callable[[], StateMachine]
     watcher: "NodeWatcher"
     turn_delay: Nanoseconds = 0
+    dark: dict[NodeId, bool] = field(default_factory=dict)
+    """Machines that went without a word and are not back: nobody there says that nobody is there."""
 
 
 class NodeWatcher(Protocol):
@@ -109,6 +111,7 @@ class SimNode:
         """A new process. If it cannot live on what the disk holds, it ends at once."""
         shared = self.shared
         self.life += 1
+        shared.dark.pop(self.id, None)
         self.record.restarted()
         self.disk.directory.observer = self.record.oracle
         machine = WatchedMachine(
@@ -168,6 +171,8 @@ class SimNode:
 
     def _end(self, how: str, silently: bool) -> None:
         self.note(how)
+        if silently:
+            self.shared.dark[self.id] = True
         self.shared.safety.sightings.dying(self)
         was_alive = self.process is not None
         self._forget_process()

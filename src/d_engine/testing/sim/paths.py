@@ -1,262 +1,215 @@
 """How a simulated client's requests reach a node and the answers come back.
 
-A client that is *embedded* calls its node's process and dies with it. A *remote* one has paths to all nodes that delay,
-lose and can be cut. Both follow the rules of the production clients: a group is sent again as the same bytes, to
-another node if need be, until its time is over; it has *failed* only if nobody can have it.
+A client that is *embedded* calls its node's process and dies with it. A *remote* one is the production client down to
+its connections (`d_engine.testing.sim.connections`): which node it asks, when it gives one up and what it then tells
+its caller are its own decisions. On both paths go the production writer and reader.
 """
 
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import TypeAlias
 
+from d_engine.client.dialer import Outside
+from d_engine.client.dispatcher import Dispatcher
+from d_engine.client.endpoints import Endpoints
+from d_engine.client.feed import WatchSink, WatchTransport
+from d_engine.client.reader import AnswersDone
+from d_engine.client.remote import RemoteTransport
+from d_engine.client.remote_watches import RemoteWatches
 from d_engine.client.writer import OutcomeDone
-from d_engine.format.errors import (
-    DEngineError,
-    EngineStoppedError,
-    NotAppliedError,
-    NotAppliedTimeoutError,
-    OutcomeUnknownTimeoutError,
-    SessionLostError,
-    UnavailableError,
-)
-from d_engine.format.ids import Nanoseconds, NodeId
-from d_engine.replica.outcome import GroupOutcome
-from d_engine.testing.sim.events import MILLISECOND, SECOND, EventQueue
+from d_engine.format.errors import DEngineError
+from d_engine.format.ids import NodeId
+from d_engine.kv.events import Event
+from d_engine.kv.watching import Selection
+from d_engine.replica.outcome import GroupDone, GroupOutcome
+from d_engine.replica.replica import Replica
+from d_engine.replica.watches import Watches
+from d_engine.testing.sim.connections import ClientNetwork
+from d_engine.testing.sim.events import SECOND, EventQueue
+from d_engine.testing.sim.judged_watches import JudgedWatches
 from d_engine.testing.sim.links import Quality
-from d_engine.testing.sim.node import SimNode
+from d_engine.testing.sim.loop import SimLoop
+from d_engine.testing.sim.node import Process, SimNode
 from d_engine.testing.sim.trace import Trace
 
-AnswerDone: TypeAlias = Callable[[bytes, DEngineError | None], None]
-_Ask: TypeAlias = Callable[[SimNode, Nanoseconds, Callable[[object, DEngineError | None], None]], None]
-_PAUSE: Nanoseconds = 20 * MILLISECOND
-_GRACE: Nanoseconds = 200 * MILLISECOND
+_NUMBER = 1
 
 
-def _propose(group: bytes) -> _Ask:
-    def ask(node: SimNode, timeout: Nanoseconds, done: Callable[[object, DEngineError | None], None]) -> None:
+class EmbeddedPath:
+    """Into the process that the client lives in: a `GroupTransport`, a `ReadTransport` and a `WatchTransport`."""
+
+    def __init__(self, events: EventQueue, machine: SimNode) -> None:
+        self.home: NodeId | None = machine.id
+        self._events = events
+        self._machine = machine
+        self._life = machine.life
+        self.alive = True
+
+    @property
+    def watches(self) -> WatchTransport:
+        return self
+
+    def crash(self) -> None:
+        """The client is gone, and hears nothing any more."""
+        self.alive = False
+
+    def open_session(self, timeout: float, done: OutcomeDone) -> None:
+        """See `GroupTransport`."""
+        self._propose(done, lambda replica, ended: replica.open_session(int(timeout * SECOND), ended))
+
+    def submit(self, group: bytes, timeout: float, done: OutcomeDone) -> None:
+        """See `GroupTransport`."""
+        self._propose(done, lambda replica, ended: replica.propose(group, int(timeout * SECOND), ended))
+
+    def _propose(self, done: OutcomeDone, propose: Callable[[Replica, GroupDone], None]) -> None:
         def ended(outcome: GroupOutcome) -> None:
-            done(outcome, outcome.error)
+            self.back(done, outcome)
 
-        process = node.process
-        if process is None:
-            raise EngineStoppedError
-        if group:
-            process.replica.propose(group, timeout, ended)
+        def there(process: Process) -> None:
+            try:
+                propose(process.replica, ended)
+            except DEngineError as error:
+                ended(GroupOutcome((), 0, error))
+
+        self.there(there)
+
+    def read(
+        self, policy: int, min_revision: int, queries: Sequence[bytes], timeout: float, done: AnswersDone
+    ) -> None:
+        """See `ReadTransport`."""
+
+        def there(process: Process) -> None:
+            def ready(error: DEngineError | None) -> None:
+                answers = () if error is not None else tuple(map(process.machine.query, queries))
+                self.back(done, answers, error)
+
+            self._machine.shared.safety.sightings.read_asked(process)
+            try:
+                process.replica.read(policy, min_revision, int(timeout * SECOND), len(queries), ready)
+            except DEngineError as error:
+                ready(error)
+
+        self.there(there)
+
+    # --- watches --------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """See `WatchTransport`."""
+
+    def open(
+        self, selection: Selection, since: int | None, timeout: float | None, sink: WatchSink
+    ) -> Callable[[], None]:
+        """See `WatchTransport`."""
+        line = _Line(self, sink)
+        self.there(lambda process: line.open(JudgedWatches.of(self._machine, process), selection, since))
+        return line.stop
+
+    def can_resume(self, error: DEngineError, served: bool) -> bool:
+        """There is no other node."""
+        return False
+
+    # --- from here to there, and back -----------------------------------------------------------------------
+
+    def there(self, step: Callable[[Process], None]) -> None:
+        """On the engine's thread."""
+        self._machine.enter(self._life, self._run, step)
+
+    def _run(self, step: Callable[[Process], None]) -> None:
+        process = self._machine.process
+        if process is not None:
+            step(process)
+
+    def back(self, function: Callable[..., object], *arguments: object) -> None:
+        """On the client's. An engine that is held up says later what it says now."""
+        self._events.after(self._machine.skew, self._if_alive, function, arguments)
+
+    def _if_alive(self, function: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        if self.alive and self._machine.life == self._life:
+            function(*arguments)
+
+
+class _Line:
+    """An embedded client's watch: a `WatchOwner` there, a `WatchLine` here."""
+
+    def __init__(self, path: EmbeddedPath, sink: WatchSink) -> None:
+        self._path = path
+        self._sink = sink
+        self._watches: Watches
+        self._over = False
+
+    def open(self, watches: Watches, selection: Selection, since: int | None) -> None:
+        """In the node's process."""
+        self._watches = watches
+        try:
+            after = watches.open(self, _NUMBER, selection, since)
+        except DEngineError as error:
+            self.ended(_NUMBER, error)
         else:
-            process.replica.open_session(timeout, ended)
+            self._tell(self._sink.started, self, after, watches.settings.told_window_bytes)
 
-    return ask
+    def take(self, size: int) -> None:
+        self._path.there(lambda process: self._watches.take(self, _NUMBER, size))
+
+    def ask_progress(self) -> None:
+        self._path.there(lambda process: self._watches.ask_progress(self, _NUMBER))
+
+    def stop(self) -> None:
+        self._over = True
+        self._path.there(lambda process: self._watches.close(self))
+
+    def events(self, number: int, revision: int, events: list[Event]) -> None:
+        """See `WatchOwner`."""
+        self._tell(self._sink.events, revision, events)
+
+    def progress(self, numbers: list[int], revision: int) -> None:
+        """See `WatchOwner`."""
+        self._tell(self._sink.progress, revision)
+
+    def ended(self, number: int, error: DEngineError) -> None:
+        """See `WatchOwner`."""
+        self._tell(self._sink.ended, error)
+
+    def _tell(self, function: Callable[..., object], *arguments: object) -> None:
+        if self._path.alive:
+            self._path.back(self._hear, function, arguments)
+        else:
+            self._watches.close(self)
+
+    def _hear(self, function: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        if not self._over:
+            function(*arguments)
 
 
-def _read(policy: int, min_revision: int, query: bytes) -> _Ask:
-    def ask(node: SimNode, timeout: Nanoseconds, done: Callable[[object, DEngineError | None], None]) -> None:
-        process = node.process
-        if process is None:
-            raise EngineStoppedError
+class RemotePath:
+    """Over the network, to whichever node the production client asks."""
 
-        def ready(error: DEngineError | None) -> None:
-            done(process.machine.query(query) if error is None else b"", error)
-
-        node.shared.safety.sightings.read_asked(process)
-        process.replica.read(policy, min_revision, timeout, 1, ready)
-
-    return ask
-
-
-class ClientPath:
-    """One client's way to the nodes. `home` is the node that it is embedded on, None if it is remote."""
+    home: NodeId | None = None
 
     def __init__(
         self,
+        loop: SimLoop,
         events: EventQueue,
         trace: Trace,
         rng: Random,
         nodes: dict[NodeId, SimNode],
-        home: NodeId | None,
         quality: Quality,
+        timeout: float,
     ) -> None:
-        self.home = home
         self.quality = quality
-        self.cut_off: dict[NodeId, int] = {}
-        """By node, how many faults cut the path to it."""
-        self.target = home if home is not None else rng.choice(sorted(nodes))
-        self.alive = True
-        self._events = events
-        self._trace = trace
-        self._rng = rng
-        self.nodes = nodes
+        self.network = ClientNetwork(events, trace, rng, nodes, quality)
+        addresses = [machine.settings.address for machine in nodes.values()]
+        rng.shuffle(addresses)
+        outside = Outside(self.network.dial, rng.uniform)
+        self._dispatcher = Dispatcher(loop.as_event_loop(), Endpoints(addresses), outside=outside)
+        transport = RemoteTransport(loop.as_event_loop(), self._dispatcher)
+        self.open_session, self.submit, self.read = transport.open_session, transport.submit, transport.read
+        self.watches = RemoteWatches(loop.as_event_loop(), self._dispatcher, timeout)
 
-    # --- the writer's transport -----------------------------------------------------------------------------
-
-    def open_session(self, timeout: float, done: OutcomeDone) -> None:
-        """See `GroupTransport`."""
-        self.submit(b"", timeout, done)
-
-    def submit(self, group: bytes, timeout: float, done: OutcomeDone) -> None:
-        """See `GroupTransport`. An empty group opens a session."""
-
-        def ended(answer: object, error: DEngineError | None) -> None:
-            if isinstance(answer, GroupOutcome) and error is None:
-                done(answer)
-            else:
-                done(GroupOutcome((), 0, error))
-
-        _Request(self, _propose(group), int(timeout * SECOND), ended, True).begin()
-
-    def read(
-        self, policy: int, min_revision: int, query: bytes, timeout: Nanoseconds, done: AnswerDone
-    ) -> None:
-        """The answer to a query of the state machine."""
-
-        def ended(answer: object, error: DEngineError | None) -> None:
-            done(answer if isinstance(answer, bytes) else b"", error)
-
-        _Request(self, _read(policy, min_revision, query), timeout, ended, False).begin()
-
-    # --- for requests ---------------------------------------------------------------------------------------
-
-    @property
-    def now(self) -> Nanoseconds:
-        """Virtual time."""
-        return self._events.now
-
-    def later(self, delay: Nanoseconds, action: Callable[..., object], *arguments: object) -> None:
-        """Call the action unless the client is gone by then."""
-        self._events.after(delay, self._if_alive, action, arguments)
-
-    def _if_alive(self, action: Callable[..., object], arguments: tuple[object, ...]) -> None:
-        if self.alive:
-            action(*arguments)
-
-    def deliver(self, node: NodeId, ask: _Ask, timeout: Nanoseconds, answer: "_Answer") -> None:
-        """Put the question to the node, after the time that the way takes."""
-        if self.home is not None:
-            machine = self.nodes[node]
-            machine.enter(machine.life, self._put, machine, ask, timeout, answer)
-        elif not self.lost(node):
-            self._events.after(self.delay(), self._arrive, node, ask, timeout, answer)
-
-    def _arrive(self, node: NodeId, ask: _Ask, timeout: Nanoseconds, answer: "_Answer") -> None:
-        machine = self.nodes[node]
-        if self.cut_off.get(node):
-            return
-        if machine.process is None:
-            self._events.after(self.delay(), answer, None, UnavailableError(f"node {node} is down"))
-        else:
-            machine.enter(machine.life, self._put, machine, ask, timeout, answer)
-
-    def _put(self, machine: SimNode, ask: _Ask, timeout: Nanoseconds, answer: "_Answer") -> None:
-        def answered(value: object, error: DEngineError | None) -> None:
-            if self.home is not None:
-                self._events.after(machine.skew, answer, value, error)
-            elif not self.lost(machine.id):
-                self._events.after(self.delay() + machine.skew, answer, value, error)
-
-        try:
-            ask(machine, timeout, answered)
-        except DEngineError as error:
-            answered(None, error)
-
-    def lost(self, node: NodeId) -> bool:
-        """Whether what is sent to the node, or by it, does not arrive."""
-        if self.cut_off.get(node) or (self.quality.loss and self._rng.random() < self.quality.loss):
-            self._trace.counters["client: message lost"] += 1
-            return True
-        return False
-
-    def delay(self) -> Nanoseconds:
-        """Of one message."""
-        return self.quality.latency + int(self.quality.jitter * self._rng.expovariate(1.0))
-
-    def attempt_time(self) -> Nanoseconds:
-        """How long a remote client waits before it asks another node."""
-        return int((0.2 + self._rng.random()) * SECOND)
-
-    def turn_to_another(self) -> None:
-        """The node that was asked did not help."""
-        others: Sequence[NodeId] = [node for node in sorted(self.nodes) if node != self.target]
-        if self.home is None and others:
-            self.target = self._rng.choice(others)
+    def crash(self) -> None:
+        """The client is gone; its kernel closes its connections."""
+        self.watches.end()
+        self._dispatcher.end()
+        self.network.alive = False
 
 
-_Answer: TypeAlias = Callable[[object, DEngineError | None], None]
-
-
-class _Request:
-    """One request with its attempts. `writes` tells whether it may have an effect."""
-
-    def __init__(
-        self,
-        path: ClientPath,
-        ask: _Ask,
-        timeout: Nanoseconds,
-        done: Callable[[object, DEngineError | None], None],
-        writes: bool,
-    ) -> None:
-        self._path = path
-        self._ask = ask
-        self._deadline = path.now + timeout
-        self._done = done
-        self._writes = writes
-        self._doubtful = False
-        self._attempt = 0
-        self._trouble: DEngineError | None = None
-
-    def begin(self) -> None:
-        # An embedded client is answered by its node, unless that stands still.
-        grace = 0 if self._path.home is None else _GRACE
-        self._path.later(max(0, self._deadline - self._path.now) + grace, self._time_is_over)
-        self._path.later(0, self._try)
-
-    def _try(self) -> None:
-        if self._attempt < 0:
-            return
-        self._attempt += 1
-        attempt, path = self._attempt, self._path
-        left = self._deadline - path.now
-        if left <= 0:
-            return
-        # Until an answer says otherwise the request may be in somebody's hands.
-        before, self._doubtful = self._doubtful, self._writes
-
-        def answered(value: object, error: DEngineError | None) -> None:
-            path.later(0, self._answered, attempt, before, value, error)
-
-        path.deliver(path.target, self._ask, left, answered)
-        if path.home is None:
-            path.later(path.attempt_time(), self._no_answer, attempt)
-
-    def _answered(
-        self, attempt: int, doubtful_before: bool, value: object, error: DEngineError | None
-    ) -> None:
-        if self._attempt < 0:
-            return
-        if error is None:
-            self._end(value, None)
-            return
-        if attempt != self._attempt:
-            return
-        if isinstance(error, NotAppliedError):
-            self._doubtful = doubtful_before
-        self._trouble = error
-        if isinstance(error, SessionLostError) or self._path.home is not None:
-            self._end(None, error)
-        else:
-            self._path.turn_to_another()
-            self._path.later(_PAUSE, self._try)
-
-    def _no_answer(self, attempt: int) -> None:
-        if attempt == self._attempt:
-            self._path.turn_to_another()
-            self._try()
-
-    def _time_is_over(self) -> None:
-        if self._attempt >= 0:
-            if self._doubtful:
-                self._end(None, OutcomeUnknownTimeoutError("no answer came in time"))
-            else:
-                self._end(None, NotAppliedTimeoutError(f"nobody took it in time: {self._trouble}"))
-
-    def _end(self, value: object, error: DEngineError | None) -> None:
-        self._attempt = -1
-        self._done(value, error)
+ClientPath: TypeAlias = EmbeddedPath | RemotePath

@@ -51,7 +51,7 @@ MEMBERS = (
     "replace_silent",
     "move",
 )
-CLIENTS = ("client_cut", "client_crash", "client_lossy", "burst")
+CLIENTS = ("client_cut", "client_crash", "client_lossy", "client_reset", "burst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +259,7 @@ PROFILES: dict[str, Profile] = {
             "client_cut",
             "client_crash",
             "client_lossy",
+            "client_reset",
         ),
         sizes=(1, 2, 3, 3, 3, 5),
         pauses_ms=(5.0, 20.0, 50.0),

@@ -73,7 +73,8 @@ def run_script(
     gc.disable()
     try:
         world = World(script, trace, trial)
-        invariant, text = _run(world)
+        with world.fleet.loop.running():
+            invariant, text = _run(world)
     finally:
         if collecting:
             gc.enable()

@@ -34,8 +34,9 @@ def test_a_run_does_what_it_is_for() -> None:
     for seed in range(10):
         trace = Trace()
         world = World(draw_script(seed, "lease", 3, STEPS, ()), trace)
-        world.begin()
-        world.events.run(10**15, STEPS)
+        with world.fleet.loop.running():
+            world.begin()
+            world.events.run(10**15, STEPS)
         counters.update(trace.counters)
     for what in (
         "lease: granted",

@@ -24,8 +24,9 @@ Plant: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
 def test_a_run_does_what_it_is_for() -> None:
     world = World(draw_script(1, "txn", 3, STEPS, ()), Trace())
-    world.begin()
-    world.events.run(10**15, STEPS)
+    with world.fleet.loop.running():
+        world.begin()
+        world.events.run(10**15, STEPS)
     histories = world.fleet.histories
     answers = [
         operation.result
