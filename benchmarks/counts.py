@@ -14,7 +14,7 @@ import argparse
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -39,7 +39,7 @@ from d_engine.storage.wal import WalStorage
 
 _NODES = (1, 2, 3)
 _BATCHES = 50
-_VALUE = b"v" * 256
+VALUE = b"v" * 256
 
 
 class Tally:
@@ -72,17 +72,17 @@ class Tally:
 class CountedNode:
     """A replica and its ports."""
 
-    def __init__(self, cluster: "CountedCluster", node_id: NodeId) -> None:
+    def __init__(self, cluster: "CountedCluster", node_id: NodeId, nodes: Sequence[NodeId]) -> None:
         self.cluster = cluster
         self.id = node_id
         self.soon: deque[Callable[[], None]] = deque()
         self.completions: deque[Callable[[], None]] = deque()
         self.tally = Tally()
-        members = tuple(Member(each, f"{each}:1", 100 + each) for each in _NODES)
+        members = tuple(Member(each, f"{each}:1", 100 + each) for each in nodes)
         settings = ReplicaSettings(
             node_id=node_id,
             incarnation=100 + node_id,
-            bootstrap=Configuration(0, members, _NODES, lease_reads=True),
+            bootstrap=Configuration(0, members, tuple(nodes), lease_reads=True),
         )
         disk = MemoryDisk(self.completions.append)
         storage, files = WalStorage(disk, 1), SnapshotFiles(MemoryDisk(self.soon.append))
@@ -137,14 +137,14 @@ class CountedNode:
 
 
 class CountedCluster:
-    """Three nodes, of which the first leads."""
+    """Nodes, of which the first leads."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: Sequence[NodeId] = _NODES) -> None:
         self.now = 1_000_000 * MILLISECOND
         self.counts = False
         self.messages: deque[tuple[NodeId, NodeId, PeerMessage]] = deque()
-        self.nodes = {node_id: CountedNode(self, node_id) for node_id in _NODES}
-        self.leader = self.nodes[1]
+        self.nodes = {node_id: CountedNode(self, node_id, nodes) for node_id in nodes}
+        self.leader = self.nodes[nodes[0]]
         for one in self.nodes.values():
             for other in self.nodes.values():
                 if other is not one:
@@ -176,8 +176,12 @@ class CountedCluster:
 
     def put(self, commands: int) -> None:
         """One batch of so many puts, with everything that follows."""
+        self.put_keys([b"%08d" % number for number in range(commands)])
+
+    def put_keys(self, keys: Sequence[bytes]) -> None:
+        """One batch of puts of these keys, with everything that follows."""
         self._number += 1
-        puts = [encode_put(b"%08d" % number, _VALUE) for number in range(commands)]
+        puts = [encode_put(key, VALUE) for key in keys]
         group = encode_group(self.session, self._number, self._number - 1, puts)
         replica = self.leader.replica
         self.leader.count(lambda: replica.propose(group, 1 << 60, self.outcomes.append))

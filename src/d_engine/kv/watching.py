@@ -12,7 +12,7 @@ EVENT_BYTES = 64
 """What an event weighs besides its key and values."""
 
 
-class Selection(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Selection(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """The keys from `start` up to but without `end` (None: to the last key there is), and of what happens to them,
     `puts` and `deletes`. `previous`: each event tells the entry before."""
 

@@ -3,23 +3,32 @@
 Single keys are looked up in a dict. Ranges, which prefixes are too, are kept in order of their starts, in blocks that
 know how far their longest range reaches; what began lately waits in a short list until it is worth sorting in.
 
-Most writes concern nobody. `candidates` finds that out for a whole batch, with one look-up and one bisection for each
-key: `_cover` holds the bounds of all ranges together, where a key between an odd and an even bound is covered. Ranges
-that have gone are only taken out of it when many have: until then some keys are looked up in vain.
+Most writes concern nobody, and `candidates` finds that out for a whole batch. Every key of a range begins with what the
+range's ends have in common, its *head*. All ranges, those of single keys too, are filed under their heads, cut to one
+length that hardly any head falls short of: a key that does not begin like one of them concerns nobody. A key that does
+is bisected in the *cover* of that head, which has the bounds of its ranges together: between an odd and an even bound
+it is in a range. Ranges with shorter heads have one cover for all. What has gone is taken out when much has: until then
+some keys are looked up in vain.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from itertools import repeat
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from d_engine.kv.events import Write
+from d_engine.kv.ranges import prefix_end
 from d_engine.kv.watching import Selection
 
 _BLOCK = 32
 _RECENT = 64
+_FEW = 8
+_SHORT_PART = 64
+"""One head in so many may be shorter than what they are cut to."""
 _BEYOND = b"\xff" * 65536
 """Greater than every key: their lengths have two bytes."""
+
+_Cover: TypeAlias = list[bytes]
 
 
 class Selecting(Protocol):
@@ -38,32 +47,62 @@ _W = TypeVar("_W", bound=Selecting)
 class WatchIndex(Generic[_W]):
     """Watchers by what they select. What is removed must be `closed` before."""
 
-    __slots__ = ("_cover", "_gone", "_keys", "_ranges", "_reach", "_recent", "_starts")
+    __slots__ = (
+        "_count",
+        "_cover",
+        "_covers",
+        "_cut",
+        "_filed",
+        "_gone",
+        "_keys",
+        "_learned",
+        "_length",
+        "_ranges",
+        "_reach",
+        "_recent",
+        "_short",
+        "_starts",
+    )
 
     def __init__(self) -> None:
+        self._count = 0
         self._keys: dict[bytes, dict[_W, None]] = {}
         self._recent: list[_W] = []
         self._ranges: list[_W] = []
         self._starts: list[bytes] = []
         self._reach: list[bytes] = []
-        self._cover: list[bytes] = []
         self._gone = 0
+        self._length = 0
+        """To what heads are cut."""
+        self._cut: Callable[[bytes], bytes] = itemgetter(slice(0))
+        self._covers: dict[bytes, _Cover] = {}
+        """By heads."""
+        self._cover: _Cover = []
+        """Of ranges with shorter heads."""
+        self._short = 0
+        """How many of those there are that have a head."""
+        self._filed = self._learned = 0
+        """How many were filed since the length was chosen, and then."""
 
     def add(self, watcher: _W) -> None:
         """From now on it is found."""
         selection = watcher.selection
+        self._count += 1
+        self._file(selection)
         if selection.is_one_key:
             self._keys.setdefault(selection.start, {})[watcher] = None
-            return
-        self._recent.append(watcher)
-        if len(self._recent) > _RECENT:
-            self._sort_in()
         else:
-            _extend(self._cover, selection)
+            self._recent.append(watcher)
+            if len(self._recent) > _RECENT:
+                self._sort_in()
+        stale, grown = self._filed > 2 * self._count, self._count > 2 * self._learned
+        if (stale or grown or 8 * self._short > self._count) and self._filed > _FEW + self._learned:
+            self._learn()
 
     def remove(self, watcher: _W) -> None:
         """It is closed."""
         selection = watcher.selection
+        self._count -= 1
         if selection.is_one_key:
             same = self._keys[selection.start]
             del same[watcher]
@@ -76,19 +115,26 @@ class WatchIndex(Generic[_W]):
 
     def candidates(self, writes: Sequence[Write]) -> Sequence[Write]:
         """The writes that may concern somebody."""
-        keys, cover = self._keys, self._cover
-        if not cover:
-            return [write for write in writes if write[0].key in keys]
         written = [write[0].key for write in writes]
-        # Between the least and the greatest key there are few bounds, if what is watched is not what is written.
-        low, high = bisect_right(cover, min(written)), bisect_right(cover, max(written))
-        if low == high and not low & 1:
-            return [write for write, key in zip(writes, written, strict=True) if key in keys] if keys else []
-        places = map(bisect_right, repeat(cover), written, repeat(low), repeat(high))
-        if not keys:
-            return [write for write, place in zip(writes, places, strict=True) if place & 1]
-        found = zip(writes, written, places, strict=True)
-        return [write for write, key, place in found if place & 1 or key in keys]
+        if not self._concern(written):
+            return ()
+        return [write for write, key in zip(writes, written, strict=True) if self._concern((key,))]
+
+    def _concern(self, written: Sequence[bytes]) -> bool:
+        """Whether any of these keys may concern somebody."""
+        cover = self._cover
+        if cover:
+            # Between the least and the greatest key there are few bounds, if what is watched is not what is written.
+            low, high = bisect_right(cover, min(written)), bisect_right(cover, max(written))
+            if low & 1 or high & 1:
+                return True
+            if low < high and any(True for key in written if bisect_right(cover, key, low, high) & 1):
+                return True
+        covers, heads = self._covers, [*map(self._cut, written)]
+        if covers.keys().isdisjoint(heads):
+            return False
+        found = zip(map(covers.get, heads), written, strict=True)
+        return any(True for cover, key in found if cover and bisect_right(cover, key) & 1)
 
     def find(self, key: bytes) -> list[_W]:
         """Whoever selects this key, in no particular order, but the same every time."""
@@ -109,24 +155,46 @@ class WatchIndex(Generic[_W]):
         self._starts = [*map(_start, ranges)]
         ends = [_BEYOND if watcher.selection.end is None else watcher.selection.end for watcher in ranges]
         self._reach = [max(ends[at : at + _BLOCK]) for at in range(0, len(ends), _BLOCK)]
-        cover: list[bytes] = []
-        for watcher in ranges:
-            if not cover or (not len(cover) % 2 and watcher.selection.start > cover[-1]):
-                _extend(cover, watcher.selection)
-            elif not len(cover) % 2:
-                # It begins within the last one: by their order that is the only one that it can prolong.
-                if watcher.selection.end is None:
-                    cover.pop()
-                elif watcher.selection.end > cover[-1]:
-                    cover[-1] = watcher.selection.end
-        self._cover = cover
+
+    def _learn(self) -> None:
+        """Choose the length to which heads are cut, and file anew what there is."""
+        selections = [next(iter(same)).selection for same in self._keys.values()]
+        selections += [watcher.selection for watcher in (*self._ranges, *self._recent) if not watcher.closed]
+        lengths = sorted(filter(None, map(len, map(_head, selections))))
+        self._length = lengths[len(lengths) // _SHORT_PART] if lengths else 0
+        self._cut = itemgetter(slice(self._length))
+        self._covers, self._cover, self._short, self._filed = {}, [], 0, 0
+        for selection in selections:
+            self._file(selection)
+        self._learned = self._filed
+
+    def _file(self, selection: Selection) -> None:
+        self._filed += 1
+        head = _head(selection)
+        if len(head) < self._length:
+            self._short += head != b""
+            _extend(self._cover, selection)
+        else:
+            _extend(self._covers.setdefault(self._cut(head), []), selection)
 
 
 def _start(watcher: Selecting) -> bytes:
     return watcher.selection.start
 
 
-def _extend(cover: list[bytes], selection: Selection) -> None:
+def _head(selection: Selection) -> bytes:
+    """With what every key of the range begins."""
+    start, end = selection.start, selection.end
+    if end is None:
+        return b""
+    size = min(len(start), len(end))
+    difference = int.from_bytes(start[:size], "big") ^ int.from_bytes(end[:size], "big")
+    common = size - (difference.bit_length() + 7) // 8
+    longer = start[: common + 1]
+    return longer if end == prefix_end(longer) else start[:common]
+
+
+def _extend(cover: _Cover, selection: Selection) -> None:
     """Let the bounds cover this range too."""
     start, end = selection.start, selection.end
     low = bisect_left(cover, start)
