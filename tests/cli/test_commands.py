@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from d_engine.cli.app import app
-from d_engine.cli.cluster import snapshot_words
+from d_engine.cli.cluster import kept_for_clients, snapshot_words
 from d_engine.cli.common import (
     EXIT_LOCAL,
     EXIT_NOT_APPLIED,
@@ -162,6 +162,32 @@ def test_serve_refuses_a_bad_configuration_before_it_touches_anything(tmp_path: 
     assert result.exit_code == EXIT_LOCAL
     assert "cluster.listen" in result.stderr
     assert not data.exists()
+
+
+def test_status_tells_what_is_kept_for_clients() -> None:
+    numbers = {
+        "leases": 1200,
+        "lease_next_end_seconds": 2.345,
+        "watches": 3,
+        "watches_behind": 1,
+        "history_oldest_revision": 17,
+        "history_seconds": 62.4,
+        "history_bytes": 67_000_000,
+        "pinned_views": 2,
+    }
+    assert kept_for_clients(numbers) == {
+        "leases": "1,200, the first ends in 2.3 s",
+        "watches": "3, 1 behind",
+        "history": "behind revision 17, 62 s, 67,000,000 bytes",
+        "pinned views": "2",
+    }
+    calm = {**numbers, "leases": 0, "watches_behind": 0, "pinned_views": 0}
+    assert kept_for_clients(calm) == {
+        "leases": "0",
+        "watches": "3",
+        "history": "behind revision 17, 62 s, 67,000,000 bytes",
+    }
+    assert kept_for_clients({}) == {}
 
 
 def test_status_tells_how_far_a_snapshot_is() -> None:

@@ -3,13 +3,14 @@
 import pytest
 
 from d_engine.engine.backend import NodeBackend
+from d_engine.engine.config_sections import LimitsConfig
 from d_engine.format.errors import DEngineError, InvalidRequestError
 from tests.engine.quiet_node import quiet_replica
 
 
 @pytest.fixture
 def backend() -> NodeBackend:
-    return NodeBackend(quiet_replica(), lambda count: 0)
+    return NodeBackend(quiet_replica(), lambda count: 0, LimitsConfig())
 
 
 def never(document: bytes, error: DEngineError | None) -> None:

@@ -39,6 +39,8 @@ max_pending_reads = 2
 watch_history_bytes = 1000
 max_watches = 3
 max_watches_per_client = 2
+max_pinned_views = 1
+pinned_view_s = 2.5
 
 [storage]
 engine = "memory"

@@ -1,29 +1,25 @@
 """Leases through both clients of an engine that runs: the same, embedded and remote."""
 
-import ast
 import asyncio
-import inspect
-import re
-import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FunctionType
 
 import pytest
 
-import d_engine
 from d_engine import Client, Compare, EmbeddedEngine, EngineConfig, KeyValue, Put, connect
-from d_engine.client.leases_api import LeasesApi
+from d_engine.engine.config_sections import LimitsConfig
 from d_engine.format.errors import InvalidRequestError, LeaseNotFoundError
 
 BOTH = pytest.mark.parametrize("kind", ["embedded", "remote"])
 
 
 @asynccontextmanager
-async def client_in(path: Path, kind: str = "embedded") -> AsyncIterator[Client]:
-    config = EngineConfig()
+async def client_in(
+    path: Path, kind: str = "embedded", limits: LimitsConfig | None = None
+) -> AsyncIterator[Client]:
+    config = EngineConfig(limits=limits or LimitsConfig())
     address = f"unix:{path}/socket"
     config = replace(
         config,
@@ -175,30 +171,3 @@ async def test_leases_outlive_the_process(tmp_path: Path) -> None:
         assert info is not None
         assert info.keys == (b"a",)
         await until_gone(client, "b")
-
-
-# --- the examples of the docstrings -------------------------------------------------------------------------
-
-
-def examples() -> dict[str, str]:
-    """The code behind each `Example::`."""
-    found = {}
-    for subject in vars(LeasesApi).values():
-        text = inspect.getdoc(subject) if inspect.isfunction(subject) else None
-        match = re.search(r"^Example::\n\n((?:(?:    .*)?(?:\n|$))+)", text or "", re.MULTILINE)
-        if match:
-            found[subject.__name__] = textwrap.dedent(match[1])
-    return found
-
-
-def test_every_method_has_an_example() -> None:
-    assert examples().keys() == LeasesApi.__abstractmethods__
-
-
-@pytest.mark.parametrize("name", examples())
-async def test_examples_run(name: str, tmp_path: Path) -> None:
-    code = compile(examples()[name], name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    async with client_in(tmp_path) as client:
-        running = FunctionType(code, {**vars(d_engine), "client": client})()
-        if running is not None:
-            await running

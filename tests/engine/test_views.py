@@ -1,20 +1,13 @@
 """Pinned views through both clients of an engine that runs: the same, embedded and remote."""
 
-import ast
 import asyncio
-import inspect
-import re
-import textwrap
 from pathlib import Path
-from types import FunctionType
 
 import pytest
 
-import d_engine
 from d_engine import KeyValue, Put
-from d_engine.client.views_api import ViewsApi
-from d_engine.engine import views
-from d_engine.engine.views import MAX_VIEWS, PinnedViews
+from d_engine.engine.config_sections import LimitsConfig
+from d_engine.engine.views import PinnedViews
 from d_engine.format.errors import InvalidRequestError, ViewExpiredError, ViewLimitError
 from d_engine.format.state_machine import ApplyContext
 from d_engine.kv.commands import encode_put
@@ -67,13 +60,16 @@ async def test_a_range_and_nothing(tmp_path: Path, kind: str) -> None:
 
 @BOTH
 async def test_there_are_few_at_a_time(tmp_path: Path, kind: str) -> None:
-    async with client_in(tmp_path, kind) as client:
-        held = [client.snapshot() for _ in range(MAX_VIEWS)]
+    async with client_in(tmp_path, kind, LimitsConfig(max_pinned_views=3)) as client:
+        held = [client.snapshot() for _ in range(3)]
         for each in held:
             await each.__aenter__()
-        with pytest.raises(ViewLimitError, match="keeps 4 pinned views already"):
+        with pytest.raises(
+            ViewLimitError, match=r"3 pinned views, as many as it may \(limits.max_pinned_views"
+        ):
             async with client.snapshot():
                 pass
+        assert (await client.status()).metrics["pinned_views"] == 3
         await held[0].__aexit__(None, None, None)
         async with client.snapshot():
             pass
@@ -82,9 +78,8 @@ async def test_there_are_few_at_a_time(tmp_path: Path, kind: str) -> None:
 
 
 @BOTH
-async def test_none_is_kept_for_long(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "VIEW_SECONDS", 0.05)
-    async with client_in(tmp_path, kind) as client:
+async def test_none_is_kept_for_long(tmp_path: Path, kind: str) -> None:
+    async with client_in(tmp_path, kind, LimitsConfig(pinned_view_s=0.05)) as client:
         await client.put("a", "")
         async with client.snapshot() as view:
 
@@ -99,7 +94,7 @@ async def test_none_is_kept_for_long(tmp_path: Path, kind: str, monkeypatch: pyt
 
 async def test_what_is_asked_wrongly_is_answered() -> None:
     machine = KvStateMachine()
-    pinned = PinnedViews(machine, lambda count: 7)
+    pinned = PinnedViews(machine, lambda count: 7, 4, 60.0)
     for wrong in (MARK, MARK + b"\x90", MARK + b"\x92\x02\x01", MARK + b"\xff" * 5):
         with pytest.raises(InvalidRequestError, match="does not decode"):
             decode_answer(pinned.query(wrong))
@@ -109,7 +104,7 @@ async def test_what_is_asked_wrongly_is_answered() -> None:
 async def test_a_view_is_let_go_in_steps() -> None:
     machine = KvStateMachine()
     machine.apply([encode_put(b"%d" % number, b"") for number in range(5000)], ApplyContext(1, 1, 0))
-    pinned = PinnedViews(machine, lambda count: 7)
+    pinned = PinnedViews(machine, lambda count: 7, 4, 60.0)
     opened = decode_answer(pinned.query(encode_question(OpenView())))
     assert opened == ViewOpened(8, 5000, 5000, 60.0)
     assert len(pinned) == 1
@@ -121,19 +116,3 @@ async def test_a_view_is_let_go_in_steps() -> None:
     for _ in range(1000):
         await asyncio.sleep(0)
     assert not view._shards._dicts
-
-
-def test_every_method_has_an_example_that_runs(tmp_path: Path) -> None:
-    text = inspect.getdoc(ViewsApi.snapshot) or ""
-    match = re.search(r"^Example::\n\n((?:(?:    .*)?(?:\n|$))+)", text, re.MULTILINE)
-    assert match is not None
-    code = compile(textwrap.dedent(match[1]), "example", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-
-    async def run() -> None:
-        async with client_in(tmp_path) as client:
-            await client.put("job/1", "x")
-            running = FunctionType(code, {**vars(d_engine), "client": client})()
-            if running is not None:
-                await running
-
-    asyncio.run(run())

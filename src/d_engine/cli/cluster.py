@@ -39,6 +39,7 @@ def status(endpoints: str, output: str, timeout: float) -> None:
         "revision": result.revision,
         "disk": "full" if result.disk_full else "ok",
     }
+    rows.update(kept_for_clients(result.metrics))
     if words := snapshot_words(result.metrics):
         rows["snapshot"] = words
     if result.quarantine:
@@ -55,6 +56,25 @@ def status(endpoints: str, output: str, timeout: float) -> None:
             click.echo(f"{'':14} in quarantine: its data is being repaired")
         if peer.promotion:
             click.echo(f"{'':14} a learner: {peer.promotion}")
+
+
+def kept_for_clients(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Leases, watches, history and pinned views, in words. Nothing of a node whose state machine has none."""
+    number = {name: f"{value:,.0f}" for name, value in metrics.items()}
+    rows = {}
+    if "leases" in metrics:
+        ends = f", the first ends in {metrics['lease_next_end_seconds']:.1f} s" if metrics["leases"] else ""
+        rows["leases"] = number["leases"] + ends
+    if "watches" in metrics:
+        behind = f", {number['watches_behind']} behind" if metrics["watches_behind"] else ""
+        rows["watches"] = number["watches"] + behind
+        rows["history"] = (
+            f"behind revision {number['history_oldest_revision']}, {metrics['history_seconds']:.0f} s, "
+            f"{number['history_bytes']} bytes"
+        )
+    if metrics.get("pinned_views"):
+        rows["pinned views"] = number["pinned_views"]
+    return rows
 
 
 def snapshot_words(metrics: Mapping[str, float]) -> str:

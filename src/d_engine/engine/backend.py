@@ -10,6 +10,7 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 
 from d_engine.client.api import SnapshotInfo
+from d_engine.engine.config_sections import LimitsConfig
 from d_engine.engine.status import leader_of, members_of, status_of
 from d_engine.engine.views import PinnedViews
 from d_engine.format.configuration import Member
@@ -19,6 +20,7 @@ from d_engine.format.limits import MAX_MEMBERS
 from d_engine.format.messages import MemberChange
 from d_engine.kv.machine import KvStateMachine
 from d_engine.replica.changer import TRANSFER
+from d_engine.replica.metrics import metrics_of
 from d_engine.replica.outcome import GroupDone, ReadDone
 from d_engine.replica.replica import Replica
 from d_engine.storage.snapshot_format import SnapshotHeader
@@ -63,21 +65,28 @@ QUESTIONS = frozenset(("status", "members", "leader"))
 class NodeBackend:
     """One node's answers."""
 
-    def __init__(self, replica: Replica, random_bits: Callable[[int], int]) -> None:
+    def __init__(self, replica: Replica, random_bits: Callable[[int], int], limits: LimitsConfig) -> None:
         self._replica = replica
+        self._views: PinnedViews | None = None
         machine = replica.applier.state_machine
         self.propose: Callable[[bytes, Nanoseconds, GroupDone], None] = replica.propose
         self.open_session: Callable[[Nanoseconds, GroupDone], None] = replica.open_session
         self.read: Callable[[int, int, Nanoseconds, int, ReadDone], None] = replica.read
         self.query: Callable[[bytes], bytes] = machine.query
         if isinstance(machine, KvStateMachine):
-            self.query = PinnedViews(machine, random_bits).query
+            self._views = PinnedViews(machine, random_bits, limits.max_pinned_views, limits.pinned_view_s)
+            self.query = self._views.query
         self.watches = replica.executor.watches
+
+    def metrics(self) -> dict[str, int | float]:
+        """What the replica counts, and what is kept here for clients."""
+        pinned = 0 if self._views is None else len(self._views)
+        return {**metrics_of(self._replica), "pinned_views": pinned}
 
     def manage(self, operation: str, arguments: bytes, timeout: Nanoseconds, done: DocumentDone) -> None:
         """Everything rare."""
         if operation == "status":
-            done(msgspec.json.encode(status_of(self._replica)), None)
+            done(msgspec.json.encode(status_of(self._replica, self.metrics())), None)
         elif operation == "members":
             done(msgspec.json.encode(members_of(self._replica)), None)
         elif operation == "leader":

@@ -71,7 +71,12 @@ class RaftConfig:
 
 @dataclass(frozen=True, slots=True)
 class LimitsConfig:
-    """What is refused before it costs memory."""
+    """What is refused before it costs memory, on this node; members may differ. What all must agree on, like the number
+    of leases, is no setting: a command that one of them refuses must be refused by all.
+
+    Watches: at once on the node, and of one connection or one event loop; `watch_history_bytes` of past events are kept
+    for those that begin in the past or are slow. A pinned view is kept for `pinned_view_s` at most.
+    """
 
     max_key_bytes: int = field(MAX_KEY_BYTES, Whole(1, HIGHEST_KEY_LIMIT))
     max_value_bytes: int = field(MAX_VALUE_BYTES, Whole(1, MAX_COMMAND_BYTES))
@@ -80,6 +85,8 @@ class LimitsConfig:
     max_watches: int = field(20_000, Whole(1, 10_000_000))
     max_watches_per_client: int = field(10_000, Whole(1, 10_000_000))
     watch_history_bytes: int = field(64 * _MEBIBYTE, Whole(0, 64 * 1024 * _MEBIBYTE))
+    max_pinned_views: int = field(4, Whole(0, 1000))
+    pinned_view_s: float = field(60.0, Seconds(_DAY_S))
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class NodeCore:
         self._disk.watch_reads(None)
         opening.done()
         log_recovery(self.replica)
-        self.backend = NodeBackend(self.replica, self._host.random_bits)
+        self.backend = NodeBackend(self.replica, self._host.random_bits, config.limits)
         self._listener = Listener(
             identity,
             self._network.accept,

@@ -20,7 +20,6 @@ from d_engine.engine.parts import StateMachineFactory, StorageFactory
 from d_engine.engine.status import Membership
 from d_engine.format.errors import ConfigError, EngineStoppedError, NoLeaderError
 from d_engine.format.ids import NodeId
-from d_engine.replica.metrics import metrics_of
 
 SNAPSHOT_SECONDS = 3600.0
 READY_SECONDS = 30.0
@@ -171,6 +170,8 @@ class EmbeddedEngine:
 
             async for leader in engine.leader_changes():
                 print("leader:", leader)
+                if leader is not None:
+                    break
         """
         return self.node.leader_change_notifier()
 
@@ -183,17 +184,18 @@ class EmbeddedEngine:
             async for members in engine.watch_membership():
                 if members is not None:
                     print(members.index, members.voters, members.learners)
+                    break
         """
         return self.node.membership_change_notifier()
 
     async def take_snapshot(self, timeout: float = SNAPSHOT_SECONDS) -> SnapshotInfo:
         """Take a snapshot of what this node has applied, and wait until it is on stable storage. Nodes take them by
-        themselves. Raises as `Client.snapshot`."""
+        themselves. Raises as `Client.take_snapshot`."""
         return await self.client.take_snapshot(timeout=timeout)
 
     def metrics(self) -> dict[str, int | float]:
         """Counters since the start of the node, and gauges of this moment. Raises `EngineStoppedError`."""
-        return metrics_of(self.node.core.replica)
+        return self.node.core.backend.metrics()
 
     @property
     def failed(self) -> BaseException | None:

@@ -9,7 +9,6 @@ from d_engine.format.configuration import Configuration
 from d_engine.format.ids import LogIndex, NodeId
 from d_engine.format.version import __version__
 from d_engine.raft.effects import Role
-from d_engine.replica.metrics import metrics_of
 from d_engine.replica.replica import Replica
 from d_engine.runtime.clock import boot_time_ns
 
@@ -70,8 +69,8 @@ def leader_of(replica: Replica) -> LeaderInfo | None:
     return LeaderInfo(raft.leader, raft.term) if raft.leader else None
 
 
-def status_of(replica: Replica) -> Status:
-    """How this node is doing."""
+def status_of(replica: Replica, metrics: dict[str, int | float]) -> Status:
+    """How this node is doing; `metrics` are its numbers."""
     raft = replica.raft
     role = raft.role.value
     if raft.role is Role.FOLLOWER and not raft.configuration.is_voter(replica.settings.node_id):
@@ -98,5 +97,5 @@ def status_of(replica: Replica) -> Status:
         alarm=replica.executor.guard.health.alarm,
         quarantine=replica.executor.guard.health.quarantine,
         peers=peers,
-        metrics=metrics_of(replica),
+        metrics=metrics,
     )

@@ -30,18 +30,20 @@ from d_engine.kv.view_queries import (
     read_view,
 )
 
-MAX_VIEWS = 4
-VIEW_SECONDS = 60.0
 _STEPS_AT_ONCE = 8
 _NUMBER_BITS = 48
 
 
 class PinnedViews:
-    """Those of one node, on its thread. `query` answers what the state machine's own `query` does, and questions to
-    views besides."""
+    """Those of one node, on its thread: at most `limit` at a time, each for `seconds`. `query` answers what the state
+    machine's own `query` does, and questions to views besides."""
 
-    def __init__(self, machine: KvStateMachine, random_bits: Callable[[int], int]) -> None:
+    def __init__(
+        self, machine: KvStateMachine, random_bits: Callable[[int], int], limit: int, seconds: float
+    ) -> None:
         self._machine = machine
+        self._limit = limit
+        self._seconds = seconds
         # So that no view of an earlier process is taken for one of this.
         self._number = random_bits(_NUMBER_BITS)
         self._views: dict[int, tuple[StoreView, asyncio.TimerHandle]] = {}
@@ -72,18 +74,22 @@ class PinnedViews:
             return ViewClosed()
         if pinned is None:
             raise ViewExpiredError(
-                f"this node has no pinned view {question.view}: it keeps one for {VIEW_SECONDS:g} s, over no restart"
+                f"this node has no pinned view {question.view}: it keeps one for {self._seconds:g} s "
+                "(limits.pinned_view_s), over no restart"
             )
         return read_view(pinned[0], question.query)
 
     def _open(self) -> ViewOpened:
-        if len(self._views) >= MAX_VIEWS:
-            raise ViewLimitError(f"this node keeps {MAX_VIEWS} pinned views already; close one, or try later")
+        if len(self._views) >= self._limit:
+            raise ViewLimitError(
+                f"this node keeps {len(self._views)} pinned views, as many as it may (limits.max_pinned_views); "
+                "close one, or try later"
+            )
         self._number += 1
         view = self._machine.view()
-        timer = asyncio.get_running_loop().call_later(VIEW_SECONDS, self._let_go, self._number)
+        timer = asyncio.get_running_loop().call_later(self._seconds, self._let_go, self._number)
         self._views[self._number] = view, timer
-        return ViewOpened(self._number, view.revision, view.count, VIEW_SECONDS)
+        return ViewOpened(self._number, view.revision, view.count, self._seconds)
 
     def _let_go(self, number: int) -> None:
         view, _ = self._views.pop(number)
