@@ -1,23 +1,25 @@
 """Watches through both clients: the same promises in the same process and over the network (docs/design/watches.md)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from d_engine import Client, EmbeddedEngine, EngineConfig, Event, connect
+from d_engine import Client, DeleteRange, EmbeddedEngine, EngineConfig, Event, KeyValue, connect
 from d_engine.client.operations import Delete, Put
 from d_engine.client.watch import Watch
 from d_engine.engine.config_sections import ClusterConfig, LimitsConfig, NodeConfig
 from d_engine.format.errors import (
     CompactedError,
     EngineStoppedError,
+    ForkedError,
     InvalidRequestError,
     WatchLaggedError,
     WatchLimitError,
 )
+from tests.runtime.test_fork import in_child
 
 
 @asynccontextmanager
@@ -192,3 +194,99 @@ async def test_a_client_that_is_closed_ends_its_watches(tmp_path: Path) -> None:
         watch = await client.watch("a").__aenter__()
     with pytest.raises(EngineStoppedError, match="client is closed"):
         await anext(watch)
+
+
+# --- where it does not belong ----------------------------------------------------------------------------------------
+
+
+@both
+async def test_a_forked_child_is_told_that_the_watch_is_not_its_own(kind: str, tmp_path: Path) -> None:
+    async with client_of(kind, tmp_path) as client, client.watch("a") as watch:
+
+        def child() -> None:
+            with pytest.raises(ForkedError, match="parent process"):
+                anext(watch).send(None)
+            with pytest.raises(ForkedError, match="parent process"):
+                client.watch("a").__aenter__().send(None)
+            with pytest.raises(ForkedError, match="parent process"):
+                client.snapshot_then_watch("a").__aenter__().send(None)
+
+        in_child(child)
+        await client.put("a", "1")
+        assert [event.value for event in await take(watch, 1)] == [b"1"]
+
+
+@both
+async def test_a_watch_belongs_to_the_loop_on_which_it_was_made(kind: str, tmp_path: Path) -> None:
+    async with client_of(kind, tmp_path) as client, client.watch("a") as entered:
+        others = (client.watch("a").__aenter__, client.snapshot_then_watch("a").__aenter__, entered.__anext__)
+
+        async def elsewhere() -> None:
+            for use in others:
+                with pytest.raises(InvalidRequestError, match="on the event loop on which it was made"):
+                    await use()
+
+        await asyncio.to_thread(asyncio.run, elsewhere())
+        await client.put("a", "1")
+        assert [event.value for event in await take(entered, 1)] == [b"1"]
+
+
+async def test_a_watch_whose_loop_is_closed_leaves_nothing_on_the_node(tmp_path: Path) -> None:
+    async with client_of("embedded", tmp_path) as client:
+        left: list[Watch] = []
+
+        async def elsewhere() -> None:
+            left.append(await client.watch("a").__aenter__())
+
+        await asyncio.to_thread(asyncio.run, elsewhere())
+        with pytest.raises(InvalidRequestError, match="on the event loop on which it was made"):
+            await anext(left[0])
+        assert (await client.status()).metrics["watches"] == 1
+        # The node finds out when it has something to tell.
+        await client.put("a", "1")
+        while (await client.status()).metrics["watches"]:
+            await asyncio.sleep(0)
+
+
+@both
+async def test_state_of_many_pages_is_one_moment_though_it_changes_meanwhile(
+    kind: str, tmp_path: Path
+) -> None:
+    """A page holds 1,000 entries; behind each of them the state is changed, in front of the reader and behind it."""
+    async with client_of(kind, tmp_path) as client:
+        await client.write_batch([Put(f"c/{number:05}", "0") for number in range(3500)])
+        read = client._ask  # type: ignore[attr-defined]
+        changes: Iterator[list[Put | Delete | DeleteRange]] = iter(
+            (
+                [Put("c/00000", "behind"), Delete("c/00001"), Put("c/03499", "in front"), Delete("c/03000")],
+                [Put("c/00001", "again"), Put("c/01500", "behind"), Put("c/99999", "in front")],
+                [DeleteRange(prefix="c/020"), Put("c/00000", "twice"), Delete("c/99999")],
+            )
+        )
+
+        async def ask(*arguments: object) -> bytes:
+            answer: bytes = await read(*arguments)
+            for write in next(changes, ()):
+                await client.txn(then=[write])
+            return answer
+
+        client._ask = ask  # type: ignore[attr-defined]
+        async with client.snapshot_then_watch("c/") as watch:
+            client._ask = read  # type: ignore[attr-defined]
+            assert next(changes, None) is None
+            held = {entry.key: entry for entry in watch.items}
+            assert [*held] == sorted(held)
+            assert watch.snapshot_revision == 3500 + 10
+            await client.put("c/after", "x")
+            async for batch in watch:
+                for event in batch.events:
+                    assert event.revision > watch.snapshot_revision
+                    held.pop(event.key, None)
+                    if event.value is not None:
+                        held[event.key] = KeyValue(
+                            event.key, event.value, event.create_revision, event.revision, event.version
+                        )
+                if b"c/after" in held:
+                    break
+        async with client.snapshot(prefix="c/") as view:
+            assert sorted(held.values(), key=lambda entry: entry.key) == [entry async for entry in view]

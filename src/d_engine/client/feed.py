@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-from d_engine.format.errors import DEngineError, WatchLaggedError
+from d_engine.format.errors import DEngineError, InvalidRequestError, WatchLaggedError
 from d_engine.kv.events import Event
 from d_engine.kv.watching import Selection, weigh
 
@@ -24,7 +24,15 @@ RESUME_SECONDS = 0.1
 
 class WatchBatch(Struct, frozen=True):
     """All events of one revision that the watch wants, in the order in which they were written. Without events: a
-    progress mark, if the watch asked for them: nothing up to `revision` is missing."""
+    progress mark, if the watch asked for them: nothing up to `revision` is missing.
+
+    Example::
+
+        async with client.watch(prefix="balance/") as watch:
+            paid = await client.txn(then=[Put("balance/anna", "90"), Put("balance/ben", "110")])
+            batch = await anext(watch)
+            assert batch.revision == paid.revision and len(batch.events) == 2
+    """
 
     revision: int
     events: tuple[Event, ...]
@@ -56,7 +64,7 @@ class WatchSink(Protocol):
 class WatchTransport(Protocol):
     """Opens lines. `open` returns what gives the attempt up; it raises nothing. `can_resume`: whether another line may
     be had after one ended so; `served`: it had begun. `check` raises if the engine is gone, or belongs to another
-    process."""
+    process, or if the running loop is not the one on which the transport was made."""
 
     def check(self) -> None: ...
 
@@ -210,6 +218,14 @@ class Feed:
         if self._taken >= self._window // 4 and self.line is not None:
             self.line.take(self._taken)
             self._taken = 0
+
+
+def check_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Raise `InvalidRequestError` unless this is the running loop."""
+    if asyncio.get_running_loop() is not loop:
+        raise InvalidRequestError(
+            "a watch is used on the event loop on which it was made; make another one here"
+        )
 
 
 def _nothing() -> None:

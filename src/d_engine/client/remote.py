@@ -33,6 +33,7 @@ from d_engine.format.requests import (
     SessionOpened,
     WriteGroup,
 )
+from d_engine.runtime.fork import ForkGuard
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
 _QUESTIONS = frozenset(("status", "members", "leader"))
@@ -137,6 +138,7 @@ class RemoteClient(BaseClient):
         self._writer = GroupWriter(loop, self._transport, timeout, max_pending_writes)
         self._reader = BatchReader(loop, self._transport, timeout)
         self._remote_watches = RemoteWatches(loop, dispatcher, timeout)
+        self._guard = ForkGuard()
 
     async def close(self) -> None:
         """End all connections. Who still waits for a write gets `OutcomeUnknownError` if it was sent, everybody else
@@ -150,11 +152,15 @@ class RemoteClient(BaseClient):
         await self._dispatcher.closed()
 
     def _write(self, command: bytes, timeout: float | None, large_result: bool) -> "asyncio.Future[bytes]":
+        if self._guard.forked:
+            self._guard.check()
         return self._writer.write(command, timeout, large_result)
 
     def _read(
         self, policy: int, min_revision: int, query: bytes, timeout: float | None
     ) -> "asyncio.Future[bytes]":
+        if self._guard.forked:
+            self._guard.check()
         return self._reader.read(policy, min_revision, query, timeout)
 
     @asynccontextmanager
@@ -172,6 +178,7 @@ class RemoteClient(BaseClient):
         return self._remote_watches
 
     def _manage(self, operation: str, arguments: bytes, timeout: float | None) -> "asyncio.Future[bytes]":
+        self._guard.check()
         return self._transport.manage(operation, arguments, timeout or self._timeout)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from d_engine.client.dispatcher import Dispatcher
 from d_engine.client.endpoints import Endpoints
-from d_engine.client.feed import WatchSink
+from d_engine.client.feed import WatchSink, check_loop
 from d_engine.client.link import Call, Link
 from d_engine.format.errors import (
     CompactedError,
@@ -30,6 +30,7 @@ from d_engine.format.requests import (
     WatchStarted,
 )
 from d_engine.kv.watching import Selection, decode_events, encode_selection
+from d_engine.runtime.fork import ForkGuard
 
 
 def error_of(ended: WatchEnded) -> DEngineError:
@@ -147,11 +148,15 @@ class RemoteWatches:
         self.loop = loop
         self._dispatcher = dispatcher
         self._timeout = timeout
+        self._guard = ForkGuard()
         self._detours: dict[str, Dispatcher] = {}
         self.ended = False
 
     def check(self) -> None:
-        """A closed client ends its watches: nothing else to check."""
+        """Raise `ForkedError` in another process, `InvalidRequestError` on another loop. A closed client ends its
+        watches by itself."""
+        self._guard.check()
+        check_loop(self._loop)
 
     def open(
         self, selection: Selection, since: int | None, timeout: float | None, sink: WatchSink

@@ -19,6 +19,19 @@ class Watch:
 
     Iterating ends with an error: `CompactedError` or `WatchLaggedError` if there are events that it can not have,
     `EngineStoppedError` if the engine or the client was closed. When the watch is closed it just ends.
+
+    Example::
+
+        async with client.watch("job/1") as watch:
+            written = await client.put("job/1", "mop")
+            async for batch in watch:
+                assert batch.events[0].value == b"mop"
+                break
+            assert watch.revision >= written.revision
+            # How far it is true now, though nothing of what it watches has changed.
+            other = await client.put("elsewhere", "x")
+            while await watch.progress() < other.revision:
+                pass
     """
 
     def __init__(self, feed: Feed) -> None:
@@ -32,8 +45,9 @@ class Watch:
     async def _enter(self) -> None:
         if self._entered:
             raise InvalidRequestError("a watch is entered once")
-        self._entered = True
         feed = self._feed
+        feed.transport.check()
+        self._entered = True
         feed.open()
         try:
             while feed.line is None and feed.error is None and not feed.stopped:
@@ -94,8 +108,10 @@ class Watch:
         Example::
 
             async with client.watch(prefix="service/") as watch:
+                await client.put("service/a", "10.0.0.1:80")
                 async for event in watch.events():
-                    print(event.kind, event.key, event.value)
+                    assert (event.kind, event.key, event.value) == ("put", b"service/a", b"10.0.0.1:80")
+                    break
         """
         async for batch in self:
             for event in batch.events:
@@ -110,7 +126,19 @@ class Watch:
 
 class StateWatch(Watch):
     """Made by `Client.snapshot_then_watch`: a watch that begins with the state. `items` are the entries as they were at
-    `snapshot_revision`, by rising key; iterating gives every change after it."""
+    `snapshot_revision`, by rising key; iterating gives every change after it.
+
+    Example::
+
+        async with client.snapshot_then_watch("job/") as watch:
+            jobs = {entry.key: entry.value for entry in watch.items}
+            await client.put("job/2", "mop")
+            async for batch in watch:
+                assert batch.revision > watch.snapshot_revision
+                jobs |= {event.key: event.value for event in batch.events if event.kind == "put"}
+                break
+            assert jobs == {b"job/1": b"sweep", b"job/2": b"mop"}
+    """
 
     def __init__(
         self, feed_from: Callable[[int], Feed], read: Callable[[], Awaitable[tuple[int, int, list[KeyValue]]]]
@@ -126,6 +154,7 @@ class StateWatch(Watch):
     async def __aenter__(self) -> "StateWatch":
         if self._entered:
             raise InvalidRequestError("a watch is entered once")
+        self._feed.transport.check()
         first, last, items = await self._read()
         before, self._feed = self._feed, self._feed_from(first)
         if before.stopped:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from d_engine.client.feed import WatchSink
+from d_engine.client.feed import WatchSink, check_loop
 from d_engine.format.errors import DEngineError, EngineStoppedError
 from d_engine.kv.events import Event
 from d_engine.kv.watching import Selection
@@ -54,8 +54,9 @@ class EmbeddedWatches:
     # --- on the caller's thread ----------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Raise `ForkedError` or `EngineStoppedError` unless the engine runs."""
+        """Raise `ForkedError` or `EngineStoppedError` unless the engine runs; `InvalidRequestError` on another loop."""
         self._thread.check()
+        check_loop(self._loop)
 
     def open(
         self, selection: Selection, since: int | None, timeout: float | None, sink: WatchSink

@@ -30,7 +30,8 @@ class ForkGuard:
         """Raise `ForkedError` in a child."""
         if self.forked:
             raise ForkedError(
-                "this engine belongs to the parent process; start another one here, with a data directory of its own"
+                "this engine or client belongs to the parent process; make another one here (an engine with a data "
+                "directory of its own)"
             )
 
 
