@@ -1,19 +1,13 @@
 """Transactions, ranges and batches through a client of an engine that runs."""
 
-import ast
 import asyncio
-import inspect
 import random
-import re
-import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import FunctionType
 
 import pytest
 
-import d_engine
 from d_engine import (
     Client,
     Compare,
@@ -30,7 +24,6 @@ from d_engine import (
     TxnResult,
     WriteResult,
 )
-from d_engine.client.many_keys_api import ManyKeysApi
 from d_engine.format.errors import DEngineError, InvalidRequestError, OverloadedError
 
 
@@ -297,35 +290,3 @@ async def test_a_batch_of_a_stopped_engine(tmp_path: Path) -> None:
         await client.txn(then=[Put("a", "")])
     results = await client.write_batch([Put("a", ""), Delete("b")])
     assert [getattr(result, "code", None) for result in results] == ["engine_stopped"] * 2
-
-
-# --- the examples of the docstrings -------------------------------------------------------------------------
-
-
-def examples() -> dict[str, str]:
-    """The code behind each `Example::`."""
-    found = {}
-    for subject in (Compare, *vars(ManyKeysApi).values()):
-        text = inspect.getdoc(subject) if inspect.isfunction(subject) or subject is Compare else None
-        match = re.search(r"^Example::\n\n((?:(?:    .*)?(?:\n|$))+)", text or "", re.MULTILINE)
-        if match:
-            found[subject.__name__] = textwrap.dedent(match[1])
-    return found
-
-
-def test_every_method_has_an_example() -> None:
-    assert examples().keys() >= {"Compare"} | ManyKeysApi.__abstractmethods__
-
-
-@pytest.mark.parametrize("name", examples())
-async def test_examples_run(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = compile(examples()[name], name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    async with client_in(tmp_path) as client:
-        await client.write_batch([Put("balance/anna", "50"), Put("balance/ben", "0"), Put("job/1", "x")])
-        names = {**vars(d_engine), "client": client}
-        running = FunctionType(code, names)()
-        if running is not None:
-            await running
-        if name == "txn":
-            assert await client.get_multi(["balance/anna", "balance/ben"]) == [b"40", b"10"]
-            assert capsys.readouterr().out == "paid\n"

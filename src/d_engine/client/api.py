@@ -82,7 +82,14 @@ __all__ = [
 
 
 class MemberInfo(Struct, frozen=True):
-    """One member. `role` is "voter", "learner", or "outgoing": a voter that is about to leave."""
+    """One member. `role` is "voter", "learner", or "outgoing": a voter that is about to leave.
+
+    Example::
+
+        members = await client.members()
+        voters = [member.id for member in members if member.role == "voter"]
+        print(len(voters) // 2 + 1, "of", voters, "decide")
+    """
 
     id: NodeId
     address: str
@@ -91,14 +98,27 @@ class MemberInfo(Struct, frozen=True):
 
 
 class LeaderInfo(Struct, frozen=True):
-    """Who leads, as far as the node that was asked knows. There is at most one leader in a term, for all time."""
+    """Who leads, as far as the node that was asked knows. There is at most one leader in a term, for all time.
+
+    Example::
+
+        known = await client.leader()
+        if known is not None:
+            print(f"node {known.leader_id}, in term {known.term}")
+    """
 
     leader_id: NodeId
     term: Term
 
 
 class SnapshotInfo(Struct, frozen=True):
-    """A snapshot: everything up to a place in the log, as a file of so many bytes."""
+    """A snapshot: everything up to a place in the log, as a file of so many bytes.
+
+    Example::
+
+        taken = await client.take_snapshot()
+        print(f"{taken.size_bytes} bytes, up to entry {taken.index} of term {taken.term}")
+    """
 
     index: int
     term: Term
@@ -119,7 +139,13 @@ class PeerStatus(Struct, frozen=True):
 
 class MemberChange(Struct, frozen=True, forbid_unknown_fields=True):
     """What is to become of a member. "add_learner" takes `address` and, if wanted, `read_only` and `incarnation`,
-    "set_address" takes `address`, the others nothing but `id`."""
+    "set_address" takes `address`, the others nothing but `id`.
+
+    Example::
+
+        wanted = [MemberChange("remove", 3), MemberChange("promote", 4)]
+        await client.change_members(wanted)
+    """
 
     kind: Literal["add_learner", "remove", "promote", "demote", "set_address"]
     id: NodeId
@@ -132,7 +158,15 @@ class Status(Struct, frozen=True):
     """How the node that was asked is doing. Indexes count log entries, revisions count changes of the store. `role` is
     "leader", "follower", "pre_candidate", "candidate" or "learner"; `leader_ready`: it leads and serves. `alarm` is
     not empty if somebody has to look at the data of the members. `peers` is what a leader knows of the others,
-    `metrics` whatever the node counts."""
+    `metrics` whatever the node counts.
+
+    Example::
+
+        status = await client.status()
+        for peer in status.peers:
+            print(f"node {peer.node_id} lacks {peer.lag} entries")
+        print(status.metrics["watches"], "watches,", status.metrics["history_seconds"], "s of history")
+    """
 
     node_id: NodeId
     cluster_id: int
@@ -374,12 +408,23 @@ class Client(ManyKeysApi, LeasesApi, ViewsApi, WatchApi):
         """Let the node that is asked take a snapshot of what it has applied, and wait until it is on stable storage.
         Nodes take them by themselves; this is for before an upgrade or a copy of the directory. Raises `SnapshotError`
         where there is nothing to take yet, `DiskFullError`, and `OutcomeUnknownError` if it takes longer than
-        `timeout`: it goes on then."""
+        `timeout`: it goes on then.
+
+        Example::
+
+            taken = await client.take_snapshot(timeout=600)
+            print(taken.size_bytes, "bytes")
+        """
 
     @abstractmethod
     async def transfer(self, to: NodeId, *, timeout: float | None = None) -> None:
         """Make the voter `to` the leader. Returns when it was told to campaign or already leads. Raises
-        `MembershipError` if it is not a voter or does not catch up within an election time-out."""
+        `MembershipError` if it is not a voter or does not catch up within an election time-out.
+
+        Example::
+
+            await client.transfer(2)
+        """
 
     @abstractmethod
     async def change_members(
@@ -393,6 +438,10 @@ class Client(ManyKeysApi, LeasesApi, ViewsApi, WatchApi):
         under way, and `OutcomeUnknownError` if no answer came: then `members` tells.
 
         The methods below are this one, for one purpose each.
+
+        Example::
+
+            await client.change_members([MemberChange("remove", 3), MemberChange("promote", 4)])
         """
 
     @abstractmethod
@@ -407,19 +456,39 @@ class Client(ManyKeysApi, LeasesApi, ViewsApi, WatchApi):
     ) -> None:
         """Make the node at `address` a member that receives the log and decides nothing. Once it has caught up, the
         leader makes it a voter by itself if that makes the number of voters odd; never if it is `read_only`.
-        `incarnation` binds it to one data directory (0: to the first that comes). Doing it again changes nothing."""
+        `incarnation` binds it to one data directory (0: to the first that comes). Doing it again changes nothing.
+
+        Example::
+
+            await client.add_learner(5, "10.0.0.5:7000")
+        """
 
     @abstractmethod
     async def promote(self, *node_ids: NodeId, force: bool = False, timeout: float | None = None) -> None:
-        """Make learners voters, in one step."""
+        """Make learners voters, in one step.
+
+        Example::
+
+            await client.promote(4, force=True)  # an even number of voters is unwise
+        """
 
     @abstractmethod
     async def demote(self, *node_ids: NodeId, force: bool = False, timeout: float | None = None) -> None:
-        """Make voters learners, in one step. They stay learners until `promote`."""
+        """Make voters learners, in one step. They stay learners until `promote`.
+
+        Example::
+
+            await client.demote(3, force=True)
+        """
 
     @abstractmethod
     async def remove(self, *node_ids: NodeId, force: bool = False, timeout: float | None = None) -> None:
-        """Remove members for good, in one step. They stop, and cannot come back with the same data directories."""
+        """Remove members for good, in one step. They stop, and cannot come back with the same data directories.
+
+        Example::
+
+            await client.remove(4)
+        """
 
     @abstractmethod
     async def replace(
@@ -432,8 +501,18 @@ class Client(ManyKeysApi, LeasesApi, ViewsApi, WatchApi):
         timeout: float | None = None,
     ) -> None:
         """Put a voter in the place of another member, in one step. `new` is a learner that has caught up or, if `old`
-        does not answer any more, a node that is still to be started, at `address`."""
+        does not answer any more, a node that is still to be started, at `address`.
+
+        Example::
+
+            await client.replace(3, 4)
+        """
 
     @abstractmethod
     async def set_address(self, node_id: NodeId, address: str, *, timeout: float | None = None) -> None:
-        """A member is found at another address from now on."""
+        """A member is found at another address from now on.
+
+        Example::
+
+            await client.set_address(4, "10.0.1.4:7000")
+        """

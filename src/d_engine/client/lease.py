@@ -86,7 +86,19 @@ class LeaseLost:
 
 
 class Lease:
-    """A lease that is held and kept alive, from `Client.lease`. `id` is its number in the cluster, `ttl` in seconds."""
+    """A lease that is held and kept alive, from `Client.lease`. `id` is its number in the cluster, `ttl` in seconds.
+
+    Example::
+
+        async with client.lease(10) as lease:
+            await client.put("leader/reports", "me", lease=lease)
+            while lease.remaining() > 1 and not lease.lost.is_set():
+                print("a piece of work that takes less than a second")
+                break
+            else:
+                await lease.lost
+                print("stopped:", lease.lost.reason)
+    """
 
     def __init__(
         self, lease_id: int, ttl: Nanoseconds, sent: Nanoseconds, clock: Callable[[], Nanoseconds]

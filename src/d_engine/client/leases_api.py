@@ -11,7 +11,15 @@ from d_engine.client.operations import Consistency
 
 class LeaseInfo(Struct, frozen=True):
     """A lease as the node that was asked knows it. `ttl` and `remaining` are seconds; `key_count` keys hang on it, and
-    `keys` names them, if this one lease was asked for. `single`: it came with a key that was put with a TTL."""
+    `keys` names them, if this one lease was asked for. `single`: it came with a key that was put with a TTL.
+
+    Example::
+
+        await client.put("session/anna/2", "token", ttl=60)
+        entry = await client.get_entry("session/anna/2")
+        info = await client.lease_info(entry.lease)
+        assert info.single and info.keys == (b"session/anna/2",) and 0 < info.remaining <= info.ttl == 60
+    """
 
     id: int
     ttl: float
@@ -22,7 +30,16 @@ class LeaseInfo(Struct, frozen=True):
 
 
 class LeaseList(Struct, frozen=True):
-    """Leases by rising id, at a revision. `more`: there are others behind the last one."""
+    """Leases by rising id, at a revision. `more`: there are others behind the last one.
+
+    Example::
+
+        for _ in range(3):
+            await client.grant_lease(60)
+        page = await client.leases(limit=2)
+        rest = await client.leases(after=page.items[-1].id)
+        assert page.more and len(rest.items) == 1 and not rest.more
+    """
 
     revision: int
     items: tuple[LeaseInfo, ...]

@@ -19,7 +19,13 @@ Relation: TypeAlias = Literal["==", "!=", "<", ">"]
 
 
 class WriteResult(Struct, frozen=True, gc=False):
-    """`revision` is that of the write; `previous` the entry that it replaced, if that was asked for and existed."""
+    """`revision` is that of the write; `previous` the entry that it replaced, if that was asked for and existed.
+
+    Example::
+
+        written = await client.put("greeting", "hello", previous=True)
+        print(written.revision, "nothing" if written.previous is None else written.previous.value)
+    """
 
     revision: int
     previous: KeyValue | None = None
@@ -81,7 +87,13 @@ class Compare(Struct, frozen=True):
 
 
 class Put(Struct, frozen=True):
-    """Set the key to the value; `lease`, `ttl` and `keep_lease` as of `Client.put`. Result: `WriteResult`."""
+    """Set the key to the value; `lease`, `ttl` and `keep_lease` as of `Client.put`. Result: `WriteResult`.
+
+    Example::
+
+        done = await client.txn(then=[Put("greeting", "hello"), Put("session/anna/2", "token", ttl=2.5)])
+        assert [written.revision for written in done.results] == [done.revision, done.revision]
+    """
 
     key: Text
     value: Text
@@ -91,14 +103,29 @@ class Put(Struct, frozen=True):
 
 
 class Delete(Struct, frozen=True, gc=False):
-    """Remove the key, if it exists. Result: `DeleteResult`."""
+    """Remove the key, if it exists. Result: `DeleteResult`.
+
+    Example::
+
+        done = await client.txn(then=[Delete("job/1"), Put("done/1", "sweep")])
+        assert done.results[0].deleted
+    """
 
     key: Text
 
 
 class DeleteRange(Struct, frozen=True, kw_only=True, gc=False):
     """Remove all keys from `start` up to but without `end` (None: to the last key), or all that begin with `prefix`.
-    Result: `DeleteRangeResult`."""
+    Result: `DeleteRangeResult`.
+
+    Example::
+
+        done = await client.txn(
+            when=[Compare.exists("job/1")],
+            then=[DeleteRange(prefix="session/anna/"), DeleteRange(start="log/2024", end="log/2025")],
+        )
+        print(done.results[0].deleted, "sessions ended")
+    """
 
     start: Text | None = None
     end: Text | None = None
@@ -106,14 +133,27 @@ class DeleteRange(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Get(Struct, frozen=True, gc=False):
-    """Read the key. Result: its `KeyValue`, None if it does not exist."""
+    """Read the key. Result: its `KeyValue`, None if it does not exist.
+
+    Example::
+
+        done = await client.txn(then=[Put("greeting", "hello"), Get("greeting"), Get("nobody wrote this")])
+        assert done.results[1].value == b"hello" and done.results[2] is None
+    """
 
     key: Text
 
 
 class GetRange(Struct, frozen=True, kw_only=True, gc=False):
     """Read the first entries, at most `limit` (1 to 1000), from `start` up to but without `end`, or of those that begin
-    with `prefix`. Result: `Scan`."""
+    with `prefix`. Result: `Scan`.
+
+    Example::
+
+        done = await client.txn(then=[GetRange(prefix="balance/"), Get("job/1")])
+        balances = done.results[0]
+        print([(entry.key, entry.value) for entry in balances.items], "and more" if balances.more else "")
+    """
 
     start: Text | None = None
     end: Text | None = None
@@ -133,6 +173,13 @@ class TxnResult(Struct, frozen=True):
     `succeeded`: all conditions held, and the operations of `then` were done; else those of `otherwise`. `results` has
     one result for each of them, in their order. `revision` is the one at which everything was written; if nothing was,
     it is the store's.
+
+    Example::
+
+        taken = await client.txn(
+            when=[Compare.absent("seat/12")], then=[Put("seat/12", "anna")], otherwise=[Get("seat/12")]
+        )
+        print("hers" if taken.succeeded else f"taken by {taken.results[0].value}", taken.revision)
     """
 
     succeeded: bool

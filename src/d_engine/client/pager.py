@@ -12,6 +12,14 @@ class RangePager:
 
     A page is read when it is asked for. If that fails the error is raised, and the pager stays where it is: asking
     again reads the same page.
+
+    Example::
+
+        pages = client.range(prefix="balance/", limit=1)
+        first = await anext(pages)
+        assert first.more and pages.revision == first.revision
+        async for page in pages:
+            print(page.revision, page.items)
     """
 
     def __init__(

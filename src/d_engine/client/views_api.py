@@ -19,6 +19,14 @@ class PinnedView:
     are asked for: iterate with `async for`, or use `pages`.
 
     Every method raises `ViewExpiredError` when the node does not keep the view any more.
+
+    Example::
+
+        async with client.snapshot(prefix="balance/") as view:
+            await client.put("balance/anna", "0")
+            assert await view.get("balance/anna") == b"100"
+            async for page in view.pages(limit=1):
+                print(page.revision, page.items[0].key)
     """
 
     def __init__(
@@ -86,8 +94,9 @@ class ViewsApi(ABC):
         """A view of all entries from `start` up to but without `end`, or with a prefix (all, if nothing is said), at
         one revision, however many they are and whatever is written meanwhile.
 
-        One node keeps it, for 60 seconds at most, and only so long as the block runs. Memory is constant on this side,
-        and on the node grows with what is written meanwhile: so a node keeps 4 at a time. `timeout` is for each page.
+        One node keeps it, for 60 seconds at most (`limits.pinned_view_s`), and only so long as the block runs. Memory
+        is constant on this side, and on the node grows with what is written meanwhile: so a node keeps 4 at a time
+        (`limits.max_pinned_views`). `timeout` is for each page.
         Raises `ViewLimitError` if that many are kept already; reading raises `ViewExpiredError` when the time is over,
         or the node was restarted or cannot be reached any more.
 

@@ -18,6 +18,7 @@ class NodeBuilder:
     Example::
 
         node = await NodeBuilder(config).state_machine(MyStateMachine).start()
+        await node.stop()
     """
 
     def __init__(self, config: EngineConfig) -> None:

@@ -54,7 +54,15 @@ class _BrokenRuleError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Everything that can be set. Raises `ConfigError` when made of what does not hold or does not fit together."""
+    """Everything that can be set. Raises `ConfigError` when made of what does not hold or does not fit together.
+
+    Example::
+
+        config = EngineConfig.single_node("./data")
+        slower = dataclasses.replace(config.raft, election_min_ms=1000, election_max_ms=2000)
+        async with EmbeddedEngine(config=dataclasses.replace(config, raft=slower)) as engine:
+            print(engine.node.config.raft)
+    """
 
     node: NodeConfig = field(default_factory=NodeConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
@@ -97,7 +105,13 @@ def load_config(
     overrides: Mapping[str, object] | None = None,
 ) -> EngineConfig:
     """Read and check. `environ` is the process's environment unless given; `overrides` maps `section.field` to values,
-    which may be text. Raises `ConfigError`, whose text names the key, the value, and where it came from."""
+    which may be text. Raises `ConfigError`, whose text names the key, the value, and where it came from.
+
+    Example::
+
+        config = load_config("node1.toml", overrides={"log.level": "debug"})
+        assert config.node.id == 1
+    """
     return _build(_settings(path, environ, overrides))
 
 

@@ -42,10 +42,10 @@ class Node:
 
     Example::
 
-        node = await NodeBuilder(config).start()
+        node = await NodeBuilder(EngineConfig.single_node("./data")).start()
         running = asyncio.create_task(node.run())
         leader = await node.leader_change_notifier().wait_for(lambda leader: leader is not None)
-        ...
+        assert leader.leader_id == node.node_id
         await node.stop()
         await running
     """

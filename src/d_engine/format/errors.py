@@ -12,7 +12,15 @@ library treats them as it treats its own.
 
 
 class DEngineError(Exception):
-    """Anything that the engine reports. `code` is stable over versions; the text is for people."""
+    """Anything that the engine reports. `code` is stable over versions; the text is for people.
+
+    Example::
+
+        try:
+            await client.put("k" * 5000, "too long a key")
+        except DEngineError as error:
+            assert error.code == "invalid_request"
+    """
 
     code = "error"
 

@@ -37,10 +37,16 @@ class Event(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc
 
     Example::
 
-        if event.kind == "put":
-            settings[event.key] = event.value
-        else:
-            settings.pop(event.key)
+        settings = {}
+        async with client.watch(prefix="config/") as watch:
+            await client.put("config/colour", "green")
+            await client.delete("config/colour")
+            async for event in watch.events():
+                if event.kind == "put":
+                    settings[event.key] = event.value
+                else:
+                    del settings[event.key]
+                    break
     """
 
     key: bytes

@@ -16,6 +16,12 @@ class KeyValue(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     `version` counts the writes since creation, from 1. A deleted key that is written again starts anew. `lease` is
     the id of the lease that the key hangs on, 0 for none.
 
+    Example::
+
+        entry = await client.get_entry("job/1")
+        assert (entry.key, entry.value, entry.version, entry.lease) == (b"job/1", b"sweep", 1, 0)
+        assert entry.create_revision == entry.mod_revision
+
     The store keeps exactly these objects: a read hands out the stored one. They hold nothing but bytes and integers,
     so the garbage collector need not look at them (`gc=False`), nor at the dicts that hold nothing else.
     """

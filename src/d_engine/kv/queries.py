@@ -82,7 +82,14 @@ class Entries(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
 
 
 class Scan(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
-    """The entries found, the store's revision, and whether there are more behind the last one."""
+    """The entries found, the store's revision, and whether there are more behind the last one.
+
+    Example::
+
+        page = await client.scan_prefix("balance/", limit=1)
+        rest = await client.scan_prefix("balance/", after=page.items[-1].key)
+        assert page.more and len(page.items) == len(rest.items) == 1
+    """
 
     revision: _Count
     items: tuple[KeyValue, ...]
@@ -90,7 +97,14 @@ class Scan(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag
 
 
 class Count(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
-    """How many keys there are, and the store's revision."""
+    """How many keys there are, and the store's revision.
+
+    Example::
+
+        balances = await client.count(prefix="balance/")
+        assert balances.count == 2
+        print("as of revision", balances.revision)
+    """
 
     revision: _Count
     count: _Count

@@ -70,7 +70,14 @@ class PutResult(Struct, frozen=True, gc=False):
 
 
 class DeleteResult(Struct, frozen=True, gc=False):
-    """`deleted` is false if the key did not exist; `revision` is then that of the store."""
+    """`deleted` is false if the key did not exist; `revision` is then that of the store. `previous` is the entry that
+    was removed, if that was asked for.
+
+    Example::
+
+        removed = await client.delete("job/1", previous=True)
+        assert removed.deleted and removed.previous.value == b"sweep"
+    """
 
     revision: int
     deleted: bool
@@ -85,7 +92,14 @@ class CompareAndSwapResult(Struct, frozen=True, gc=False):
 
 
 class DeleteRangeResult(Struct, frozen=True, gc=False):
-    """How many keys were removed; the revision at which, or the store's if there were none."""
+    """How many keys were removed; the revision at which, or the store's if there were none.
+
+    Example::
+
+        removed = await client.delete_prefix("balance/")
+        assert removed.deleted == 2
+        print("gone from revision", removed.revision, "on")
+    """
 
     revision: int
     deleted: int

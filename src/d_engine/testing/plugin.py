@@ -5,8 +5,8 @@ Example::
     from d_engine.testing import simulate
 
     @simulate(seeds=200, nodes=3)
-    def test_counter() -> CounterApplication:
-        return CounterApplication()
+    def test_counters() -> CountersUnderFaults:  # of examples/replicated_counters.py
+        return CountersUnderFaults()
 
 The function makes the application (`d_engine.testing.sim.application.Application`) anew for each seed. A failure names
 the seed, which repeats the run exactly: `@simulate(seeds=[1234])`.

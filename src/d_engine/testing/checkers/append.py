@@ -55,6 +55,14 @@ def check_append(
     """Judge a history of `ListAppend` and `ListRead`. Lists are empty at first.
 
     At most `max_violations` are returned.
+
+    Example::
+
+        history = History()
+        history.ok(history.invoke("anna", ListAppend("queue", "a")))
+        history.ok(history.invoke("ben", ListAppend("queue", "b")))
+        history.ok(history.invoke("anna", ListRead("queue")), result=["a", "b"])
+        require(check_append(history.operations()))
     """
     findings = Findings(CHECKER, max_violations)
     lists: dict[Hashable, _List] = {}

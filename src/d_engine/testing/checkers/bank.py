@@ -60,6 +60,13 @@ def check_bank(
     """Judge a history of `BankTransfer` and `BankRead`; `initial` are all accounts with their first balances.
 
     `allow_negative` says whether accounts may be overdrawn. At most `max_violations` are returned.
+
+    Example::
+
+        history = History()
+        history.ok(history.invoke("anna", BankTransfer("a", "b", 30)), result=True)
+        history.ok(history.invoke("ben", BankRead()), result={"a": 70, "b": 130})
+        require(check_bank(history.operations(), {"a": 100, "b": 100}))
     """
     findings = Findings(CHECKER, max_violations)
     history = distinct(operations)

@@ -116,6 +116,18 @@ class History(Generic[ActionT]):
 
     `clock` gives the current time; by default events are numbered 0, 1, 2, .... It must never run backwards. At most
     `max_operations` are held; one more raises `HistoryError`.
+
+    Example::
+
+        history = History()
+        handle = history.invoke("anna", Put(b"k", b"1"))
+        try:
+            written = await client.put(b"k", b"1")
+        except DEngineError:
+            history.unknown(handle)
+        else:
+            history.ok(handle, revision=written.revision)
+        require(check_revisions(history.operations()))
     """
 
     def __init__(

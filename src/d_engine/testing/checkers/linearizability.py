@@ -121,8 +121,13 @@ def check_linearizability(
     `max_steps` bounds the search of each part, in steps of the model: a few microseconds each. Histories with
     at most eight operations under way at a time on one object need one to a few dozen steps for each operation.
 
-        report = check_linearizability(history.operations())
-        require(report.violations)
+    Example::
+
+        history = History()
+        history.ok(history.invoke("anna", Put(b"k", b"1")))
+        history.ok(history.invoke("ben", CompareAndSwap(b"k", b"1", b"2")), result=True)
+        history.ok(history.invoke("anna", Get(b"k")), result=b"2")
+        require(check_linearizability(history.operations()).violations)
     """
     if model is None:
         return _check(cast("Iterable[Operation[Action]]", operations), KeyValueModel(), max_steps)

@@ -66,6 +66,15 @@ def check_locks(
     """Judge a history of `LockAcquire`, `LockRelease` and `LockUse`.
 
     `expiring` says whether a lock may be taken from its holder by time. At most `max_violations` are returned.
+
+    Example::
+
+        history = History()
+        history.ok(history.invoke("anna", LockAcquire("printer")), result=17)
+        history.ok(history.invoke("anna", LockUse("printer", 17)))
+        history.ok(history.invoke("ben", LockAcquire("printer")), result=23)
+        history.fail(history.invoke("anna", LockUse("printer", 17)))
+        require(check_locks(history.operations()))
     """
     findings = Findings(CHECKER, max_violations)
     locks: dict[Hashable, _Lock] = {}

@@ -65,6 +65,11 @@ def check_revisions(
     transaction of unknown outcome. `initial` is what the store holds at `initial_revision`, when the history begins.
     At most `max_violations` are returned.
 
+    Example::
+
+        history = History()
+        history.ok(history.invoke("anna", Put(b"k", b"1")), revision=1)
+        history.ok(history.invoke("ben", Get(b"k")), result=b"1", revision=1)
         require(check_revisions(history.operations()))
     """
     return _Check(distinct(operations), initial or {}, initial_revision, max_violations).run()

@@ -49,7 +49,16 @@ _Read = tuple[_Record, int, frozenset[Element]]
 def check_set(
     operations: Iterable[Operation[SetAction]], *, max_violations: int = DEFAULT_MAX_VIOLATIONS
 ) -> tuple[Violation, ...]:
-    """Judge a history of `SetAdd` and `SetRead`. The set is empty at first. At most `max_violations` are returned."""
+    """Judge a history of `SetAdd` and `SetRead`. The set is empty at first. At most `max_violations` are returned.
+
+    Example::
+
+        history = History()
+        history.ok(history.invoke("anna", SetAdd(1)))
+        history.unknown(history.invoke("ben", SetAdd(2)))
+        history.ok(history.invoke("anna", SetRead()), result={1, 2})
+        require(check_set(history.operations()))
+    """
     findings = Findings(CHECKER, max_violations)
     adds: dict[Element, _Record] = {}
     reads: list[_Read] = []

@@ -49,7 +49,10 @@ class CheckFailed(AssertionError):  # noqa: N818 - reads as the verdict that it 
 def require(*results: Iterable[Violation]) -> None:
     """Raise `CheckFailed` with every violation of the given results, if there is any.
 
-    require(check_revisions(operations), check_linearizability(operations).violations)
+    Example::
+
+        operations = History().operations()
+        require(check_revisions(operations), check_linearizability(operations).violations)
     """
     found = [violation for result in results for violation in result]
     if found:

@@ -47,7 +47,14 @@ def check_watch(
     max_violations: int = DEFAULT_MAX_VIOLATIONS,
 ) -> tuple[Violation, ...]:
     """`written`: every event, by rising revision, with previous entries. `told`: what came out of a watch that asked
-    for previous entries, and began behind revision `after`. `wants`: whether it asked for such an event."""
+    for previous entries, and began behind revision `after`. `wants`: whether it asked for such an event.
+
+    Example::
+
+        written = [Event(b"a", b"1", "put", 1), Event(b"b", b"2", "put", 2), Event(b"a", None, "deleted", 3)]
+        told = [WatchBatch(1, (written[0],)), WatchBatch(2, ()), WatchBatch(3, (written[2],))]
+        require(check_watch(written, told, lambda event: event.key == b"a"))
+    """
     findings = Findings(CHECKER, max_violations)
     expected: dict[int, list[EventT]] = {}
     for event in written:
