@@ -139,7 +139,7 @@ def test_examples_of_checkers_run(code: str, tmp_path: Path) -> None:
 def test_the_example_of_the_simulator_runs() -> None:
     (code,) = examples(inspect.getdoc(plugin) or "")
     names: dict[str, object] = {"CountersUnderFaults": CountersUnderFaults}
-    exec(code.replace("seeds=200", "seeds=1"), names)
+    asyncio.run(run(code.replace("seeds=200", "seeds=1"), names))
     test = names["test_counters"]
     assert callable(test)
     test()

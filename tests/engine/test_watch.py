@@ -1,7 +1,7 @@
 """Watches through both clients: the same promises in the same process and over the network (docs/design/watches.md)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -256,13 +256,12 @@ async def test_state_of_many_pages_is_one_moment_though_it_changes_meanwhile(
     async with client_of(kind, tmp_path) as client:
         await client.write_batch([Put(f"c/{number:05}", "0") for number in range(3500)])
         read = client._ask  # type: ignore[attr-defined]
-        changes: Iterator[list[Put | Delete | DeleteRange]] = iter(
-            (
-                [Put("c/00000", "behind"), Delete("c/00001"), Put("c/03499", "in front"), Delete("c/03000")],
-                [Put("c/00001", "again"), Put("c/01500", "behind"), Put("c/99999", "in front")],
-                [DeleteRange(prefix="c/020"), Put("c/00000", "twice"), Delete("c/99999")],
-            )
-        )
+        between: list[list[Put | Delete | DeleteRange]] = [
+            [Put("c/00000", "behind"), Delete("c/00001"), Put("c/03499", "in front"), Delete("c/03000")],
+            [Put("c/00001", "again"), Put("c/01500", "behind"), Put("c/99999", "in front")],
+            [DeleteRange(prefix="c/020"), Put("c/00000", "twice"), Delete("c/99999")],
+        ]
+        changes = iter(between)
 
         async def ask(*arguments: object) -> bytes:
             answer: bytes = await read(*arguments)

@@ -156,7 +156,7 @@ class RemoteWatches:
         """Raise `ForkedError` in another process, `InvalidRequestError` on another loop. A closed client ends its
         watches by itself."""
         self._guard.check()
-        check_loop(self._loop)
+        check_loop(self.loop)
 
     def open(
         self, selection: Selection, since: int | None, timeout: float | None, sink: WatchSink

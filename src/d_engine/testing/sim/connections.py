@@ -14,6 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from d_engine.engine.backend import NodeBackend
+from d_engine.engine.config_sections import LimitsConfig
 from d_engine.format.errors import DEngineError, IdentityError, UnavailableError
 from d_engine.format.frames import Frame, decode_frame
 from d_engine.format.hello import Channel, Greeting, Hello, Refusal
@@ -273,7 +274,7 @@ _NOBODY = _Nobody()
 
 def _make_backend(machine: "SimNode", process: "Process") -> NodeBackend:
     """The production one; the oracles look at reads and at watches."""
-    backend = NodeBackend(process.replica, machine.rng.getrandbits)
+    backend = NodeBackend(process.replica, machine.rng.getrandbits, LimitsConfig())
     replica, sightings = process.replica, machine.shared.safety.sightings
 
     def read(policy: int, min_revision: int, timeout: Nanoseconds, count: int, done: ReadDone) -> None:
