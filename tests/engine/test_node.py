@@ -12,6 +12,7 @@ from d_engine.engine.builder import NodeBuilder
 from d_engine.engine.config import EngineConfig, load_config
 from d_engine.engine.core import NodeCore
 from d_engine.engine.node import Node
+from d_engine.engine.opening import Opening
 from d_engine.engine.parts import NodeParts, default_storage
 from d_engine.format.errors import (
     ConfigError,
@@ -206,8 +207,8 @@ async def test_custom_parts_are_used(config: EngineConfig) -> None:
 async def test_a_node_can_be_made_around_a_core_of_ones_own(config: EngineConfig) -> None:
     made: list[NodeCore] = []
 
-    def make_core(listener: ReplicaListener) -> NodeCore:
-        made.append(NodeCore(config, NodeParts(), listener))
+    def make_core(listener: ReplicaListener, opening: Opening) -> NodeCore:
+        made.append(NodeCore(config, NodeParts(), listener, opening))
         return made[0]
 
     node = Node(config, make_core)

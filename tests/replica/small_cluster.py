@@ -44,7 +44,8 @@ class Node:
         self.repair = True
         self.stopped = True
 
-    def start(self) -> None:
+    def open(self) -> None:
+        """Everything is read, and nothing done yet."""
         self.failure = None
         self.stopped = False
         self.turns.clear()
@@ -64,6 +65,9 @@ class Node:
         storage = WalStorage(self.disk, 1, SEGMENT_BYTES)
         files = SnapshotFiles(self.disk)
         self.replica = Replica(settings, self, self, storage, files, self.machine, self)
+
+    def start(self) -> None:
+        self.open()
         self.replica.start()
         for other in self.cluster.nodes.values():
             if other is not self and not other.stopped:

@@ -14,6 +14,7 @@ import click
 from d_engine.cli.common import fails_clearly, run_loop
 from d_engine.cli.config import load, settings_options
 from d_engine.engine.config import EngineConfig
+from d_engine.engine.node import STOP_SECONDS
 from d_engine.engine.standalone import StandaloneEngine
 
 
@@ -56,13 +57,17 @@ async def _serve(config: EngineConfig) -> None:
     ending = asyncio.create_task(shutdown.wait())
     await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
-    if starting.done():
-        node = starting.result()
-        click.echo(
-            f"node {node.node_id} serves at {config.cluster.listen or config.cluster.client_listen}", err=True
-        )
-        await engine.run(shutdown)
-    else:
-        # It may be reading for seconds yet. That is not waited for: whatever it does, it may be killed at any point.
+    if not starting.done():
+        await asyncio.wait((starting,), timeout=STOP_SECONDS)
+    if not starting.done():
+        # It reads for long, or its disk hangs. A node that is killed at any point loses nothing.
         sys.stderr.flush()
         os._exit(0)
+    node = starting.result()
+    if shutdown.is_set():
+        await node.stop()
+        return
+    click.echo(
+        f"node {node.node_id} serves at {config.cluster.listen or config.cluster.client_listen}", err=True
+    )
+    await engine.run(shutdown)

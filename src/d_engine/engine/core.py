@@ -50,15 +50,17 @@ IDLE_CLOSE_SECONDS = 5.0
 class NodeCore:
     """Make, use and close on the engine's thread."""
 
-    def __init__(self, config: EngineConfig, parts: NodeParts, listener: ReplicaListener) -> None:
-        """Recovers the log. Raises `StorageError`, `ConfigError`; nothing is left open then."""
+    def __init__(
+        self, config: EngineConfig, parts: NodeParts, listener: ReplicaListener, opening: Opening
+    ) -> None:
+        """Recovers the log, and tells `opening` how far it is. Raises `StorageError`, `ConfigError`; nothing is left
+        open then."""
         self._config = config
         loop = asyncio.get_running_loop()
         self._host = LoopHost(loop)
-        opening = Opening(config)
         make_data_directory(config.node.data_dir)
         self._disk = FileDisk(config.node.data_dir, loop.call_soon_threadsafe)
-        self._disk.watch_reads(opening.reading)
+        self._disk.watch(opening.reading, opening.performing)
         try:
             if parts.storage is default_storage:
                 _check_files(self._disk.files(), config)
@@ -80,8 +82,7 @@ class NodeCore:
             # Nothing is under way there: it only takes its threads a moment to end, and then the directory is unlocked.
             self._disk.close(IDLE_CLOSE_SECONDS)
             raise
-        self._disk.watch_reads(None)
-        opening.done()
+        self._disk.watch(None, None)
         log_recovery(self.replica)
         self.backend = NodeBackend(self.replica, self._host.random_bits, config.limits)
         self._listener = Listener(

@@ -17,6 +17,7 @@ from d_engine.engine.config import EngineConfig
 from d_engine.engine.core import NodeCore
 from d_engine.engine.joining import join
 from d_engine.engine.latest import Latest, Subscription
+from d_engine.engine.opening import Opening
 from d_engine.engine.status import Membership, membership_of
 from d_engine.format.configuration import Configuration
 from d_engine.format.errors import DEngineError, EngineStoppedError
@@ -27,8 +28,8 @@ from d_engine.runtime.thread import EngineThread
 
 _log = logging.getLogger(__name__)
 
-CoreFactory = Callable[[ReplicaListener], NodeCore]
-"""Makes what lives on the engine's thread, and has it tell the listener what happens."""
+CoreFactory = Callable[[ReplicaListener, Opening], NodeCore]
+"""Makes what lives on the engine's thread, and has it tell the listener what happens, and how far it is with that."""
 
 STOP_SECONDS = 5.0
 """How long `stop` waits for the disk and for a successor, by default."""
@@ -57,6 +58,7 @@ class Node:
         self.failure: Latest[BaseException | None] = Latest(None)
         """Why the node ended, if not because it was stopped."""
         self._make_core = make_core
+        self._opening = Opening(config)
         self._core: NodeCore | None = None
         self._ready = Latest(False)
         self._leader: Latest[LeaderInfo | None] = Latest(None)
@@ -126,7 +128,7 @@ class Node:
         """Open the data directory, recover, bind the address. Raises what went wrong; nothing is left open then."""
         self.thread.start(self._main)
         try:
-            await asyncio.shield(asyncio.wrap_future(self._opened))
+            await self._opening.watch(asyncio.shield(asyncio.wrap_future(self._opened)))
         except asyncio.CancelledError:
             self.thread.stop()
             raise
@@ -178,7 +180,7 @@ class Node:
 
     async def _main(self) -> None:
         try:
-            core = self._make_core(self)
+            core = self._make_core(self, self._opening)
         except BaseException as error:
             self._opened.set_exception(error)
             return

@@ -1,10 +1,13 @@
-"""How far a node is that opens its data directory: hundreds of megabytes take seconds, and somebody waits for it."""
+"""How far a node is that opens its data directory: hundreds of megabytes take seconds, a disk may hang, and somebody
+waits for it. What the engine's thread is at is noted there, and logged from outside: that thread has no time.
+"""
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable
 
 from d_engine.engine.config import EngineConfig
+from d_engine.storage.disk import DiskOperation
 
 _log = logging.getLogger(__name__)
 INTERVAL_SECONDS = 2.0
@@ -13,24 +16,30 @@ _MEBIBYTE_BITS = 20
 
 
 class Opening:
-    """Logs the beginning and the end, and in between, at most once in an interval, which file is being read."""
+    """One node's. The engine's thread calls what takes note, for every read and operation."""
 
-    def __init__(self, config: EngineConfig, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` tells seconds."""
-        self._node_id = config.node.id
-        self._clock = clock
-        self._begin = clock()
-        self._next = self._begin + INTERVAL_SECONDS
-        _log.info("node %d opens %s", config.node.id, config.node.data_dir)
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._at = "nothing is read yet"
 
-    def reading(self, name: str, offset: int, size: Callable[[str], int]) -> None:
-        """A file is read at `offset`; `size` tells its size. To be called for every read."""
-        now = self._clock()
-        if now >= self._next:
-            self._next = now + INTERVAL_SECONDS
-            place, whole = offset >> _MEBIBYTE_BITS, size(name) >> _MEBIBYTE_BITS
-            _log.info("node %d is opening: it reads %s, at %d of %d MiB", self._node_id, name, place, whole)
+    def reading(self, name: str, offset: int, size: int) -> None:
+        """A file of `size` bytes is read at `offset`."""
+        self._at = f"it reads {name}, at {offset >> _MEBIBYTE_BITS} of {size >> _MEBIBYTE_BITS} MiB"
 
-    def done(self) -> None:
-        """All was read."""
-        _log.info("node %d has opened its data, in %.1f s", self._node_id, self._clock() - self._begin)
+    def performing(self, operation: DiskOperation) -> None:
+        """Something is written, synced, removed..."""
+        self._at = f"{type(operation).__name__} {getattr(operation, 'name', '')}".rstrip()
+
+    async def watch(self, opened: asyncio.Future[None]) -> None:
+        """Wait for it, and log how it goes: its beginning, from time to time where it is, and its end. Raises what it
+        raises; cancelled, it cancels that."""
+        node_id, begin = self._config.node.id, time.monotonic()
+        _log.info("node %d opens %s", node_id, self._config.node.data_dir)
+        try:
+            while not (await asyncio.wait((opened,), timeout=INTERVAL_SECONDS))[0]:
+                _log.info("node %d is opening, for %.0f s: %s", node_id, time.monotonic() - begin, self._at)
+        except asyncio.CancelledError:
+            opened.cancel()
+            raise
+        opened.result()
+        _log.info("node %d has opened its data, in %.1f s", node_id, time.monotonic() - begin)

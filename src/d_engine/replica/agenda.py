@@ -41,7 +41,8 @@ class Agenda:
         executor: Executor,
         timekeeper: Timekeeper,
     ) -> None:
-        self.turn_asked = False
+        self.turn_asked = True
+        """Also before the start: whoever asks then gets the first turn."""
         self.chores_asked = True
         self.deadline: Nanoseconds = MAX_U63
         self._done_at: Nanoseconds = 0
@@ -56,6 +57,11 @@ class Agenda:
         self._peers = peers
         self._executor = executor
         self._timekeeper = timekeeper
+
+    def start(self) -> None:
+        """Storage writes from now on: the first turn may come."""
+        self.turn_asked = False
+        self.ask_turn()
 
     def ask_turn(self) -> None:
         """There is something to do."""

@@ -160,10 +160,10 @@ class Replica:
     # --- life cycle ---
 
     def start(self) -> None:
-        """Take part. The first turn comes soon."""
+        """Take part. The first turn comes soon; what has come in before is noted, and waits for it."""
         self.storage.start(self._persisted, self.fail, self._disk_full)
         self.peers.refresh(self._host.now())
-        self.wake()
+        self._agenda.start()
 
     def fail(self, error: DEngineError) -> None:
         """Stop for good. Whoever waits gets an answer, the listener hears why."""

@@ -20,8 +20,8 @@ NOT_OURS = (LOCK_NAME, "lost+found")
 """What may stand in a data directory and is no file of the storage."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
-OnRead: TypeAlias = Callable[[str, int, Callable[[str], int]], None]
-"""Told of each read: the file, the offset, and what tells a file's size."""
+OnRead: TypeAlias = Callable[[str, int, int], None]
+"""Told of each read: the file, the offset, and the file's size."""
 
 
 class DirectoryReader:
@@ -45,7 +45,7 @@ class DirectoryReader:
     def read(self, name: str, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`, fewer only where the file ends."""
         if self.on_read is not None:
-            self.on_read(name, offset, self.size)
+            self.on_read(name, offset, self.size(name))
         try:
             # A descriptor of its own: others of the file may be closed on another thread at any time.
             descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)

@@ -56,6 +56,7 @@ _MAX_PARTS = os.sysconf("SC_IOV_MAX")
 _FILE_MODE = 0o600
 
 Post: TypeAlias = Callable[[Callable[[], None]], object]
+OnRun: TypeAlias = Callable[[DiskOperation], None]
 _Job: TypeAlias = tuple[Sequence[DiskOperation], DiskDone]
 
 
@@ -67,6 +68,7 @@ class FileDisk:
         self._guard = ForkGuard()
         self._files = _Files(open_directory(Path(directory)))
         self._reader = DirectoryReader(self._files.directory)
+        self._on_run: OnRun | None = None
         try:
             self._lock = _lock_directory(self._files.directory, Path(directory))
         except BaseException:
@@ -91,14 +93,16 @@ class FileDisk:
         self._guard.check()
         return self._reader.read(name, offset, size)
 
-    def watch_reads(self, on_read: OnRead | None) -> None:
-        """Tell of each read from now on; None: of none."""
-        self._reader.on_read = on_read
+    def watch(self, on_read: OnRead | None, on_run: OnRun | None) -> None:
+        """Tell of each read, and of each operation that is performed at once; None: of none."""
+        self._reader.on_read, self._on_run = on_read, on_run
 
     def run(self, operations: Sequence[DiskOperation]) -> None:
         """Perform now, on this thread. For start-up, while the lanes are idle."""
         self._guard.check()
         for operation in operations:
+            if self._on_run is not None:
+                self._on_run(operation)
             self._files.perform(operation)
 
     def submit(self, lane: Lane, operations: Sequence[DiskOperation], done: DiskDone) -> None:

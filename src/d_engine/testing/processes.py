@@ -95,6 +95,15 @@ class ServerProcess:
         self.signal(signal.SIGKILL)
         self.wait()
 
+    def describe(self) -> str:
+        """Whether it runs, and its last words."""
+        state = f"ended with {self.exit_code}"
+        if self._process is None:
+            state = "was not started"
+        elif self.running:
+            state = f"runs ({_kernel_state(self.pid)})"
+        return f"node {self.node_id} {state}: {_last_line(self.log)}"
+
     def wait(self, timeout: float = 30.0) -> int:
         """Wait for the end; the exit code."""
         return 0 if self._process is None else self._process.wait(timeout)
@@ -146,7 +155,7 @@ class LocalCluster:
                             reason = str(error)
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            words = "\n".join(f"node {node.node_id}: {_last_line(node.log)}" for node in self.nodes.values())
+            words = "\n".join(node.describe() for node in self.nodes.values())
             raise UnavailableError(f"no leader within {timeout:g} s ({reason})\n{words}") from None
 
     async def _leads(self, node: ServerProcess) -> bool:
@@ -173,6 +182,15 @@ class LocalCluster:
         for node in self.nodes.values():
             node.signal(signal.SIGCONT)
         self.kill_all()
+
+
+def _kernel_state(pid: int) -> str:
+    """What the kernel says of a process: S asleep, R running, T stopped, t traced, D in an operation of the disk..."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return "its state is unknown"
+    return next((line for line in status.splitlines() if line.startswith("State:")), "State: unknown")
 
 
 def _last_line(log: Path) -> str:
