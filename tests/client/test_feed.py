@@ -1,9 +1,10 @@
 """What a feed lets a node send (docs/design/watches.md, "Clients")."""
 
+import asyncio
 from collections.abc import Callable
 
-from d_engine.client.feed import Feed, WatchSink, WatchWish
-from d_engine.format.errors import DEngineError
+from d_engine.client.feed import RESUME_SECONDS, Feed, WatchSink, WatchWish
+from d_engine.format.errors import DEngineError, UnavailableError
 from d_engine.format.state_machine import ApplyContext
 from d_engine.kv.commands import encode_put
 from d_engine.kv.events import Event
@@ -11,6 +12,7 @@ from d_engine.kv.machine import KvStateMachine
 from d_engine.kv.watching import Selection, weigh
 from d_engine.replica.settings import WatchSettings
 from d_engine.replica.watches import Watches
+from tests.client.virtual_time import in_virtual_time
 
 WINDOW = 1000
 PARTS = 5
@@ -126,3 +128,38 @@ async def test_many_watches_of_one_client_do_not_wait_for_each_other() -> None:
                     feed.take()
                     taken += 1
     assert taken == 100 * settings.max_per_owner
+
+
+class _FlakyNode(_Node):
+    """Lets each line begin as long as `serves`, and notes when it was asked for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.serves = True
+        self.asked: list[float] = []
+
+    def open(
+        self, selection: Selection, since: int | None, timeout: float | None, sink: WatchSink
+    ) -> Callable[[], None]:
+        loop = asyncio.get_running_loop()
+        self.asked.append(loop.time())
+        if self.serves:
+            return super().open(selection, since, timeout, sink)
+        loop.call_soon(sink.ended, UnavailableError("nobody is there"))
+        return self.stop
+
+    def can_resume(self, error: DEngineError, served: bool) -> bool:
+        return True
+
+
+@in_virtual_time
+async def test_a_line_that_had_begun_is_followed_by_another_at_once() -> None:
+    """A client that moves to the leader must not keep its events for a tenth of a second."""
+    node = _FlakyNode()
+    feed = Feed(node, WatchWish(Selection(b"", None), False, None), 0)
+    feed.open()
+    node.serves = False
+    feed.ended(UnavailableError("the client goes to another node"))
+    await asyncio.sleep(2.5 * RESUME_SECONDS)
+    assert node.asked == [0.0, 0.0, RESUME_SECONDS, 2 * RESUME_SECONDS]
+    feed.stop()

@@ -19,7 +19,7 @@ from d_engine.kv.events import Event
 from d_engine.kv.watching import Selection, weigh
 
 RESUME_SECONDS = 0.1
-"""Between two attempts."""
+"""Between two attempts. A line that had begun is followed by another one at once."""
 
 
 class WatchBatch(Struct, frozen=True):
@@ -185,8 +185,8 @@ class Feed:
         if isinstance(error, WatchLaggedError):
             self._lagged = error
         if self._window and self.transport.can_resume(error, served):
-            timer = asyncio.get_running_loop().call_later(RESUME_SECONDS, self.open)
-            self._give_up = timer.cancel
+            pause = 0.0 if served else RESUME_SECONDS
+            self._give_up = asyncio.get_running_loop().call_later(pause, self.open).cancel
         else:
             # Whoever was too slow, and is told elsewhere that all is gone, is to know that it was too slow.
             self.error = self._lagged or error
