@@ -295,6 +295,23 @@ async def test_a_quarantine_is_said_once_however_far_it_goes(
     await node.stop()
 
 
+async def test_a_full_disk_is_said_with_what_it_lacks_room_for(
+    config: EngineConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = await NodeBuilder(config).start()
+    for health in (
+        Health(disk_full="the log has no room"),
+        Health(disk_full="the log has no room"),
+        Health(),
+    ):
+        node.health_changed(health)
+    assert [record.message for record in caplog.records] == [
+        "the disk of node 1 is full: the log has no room",
+        "node 1 has room on its disk again",
+    ]
+    await node.stop()
+
+
 async def test_a_node_that_dies_before_it_runs_says_why(
     config: EngineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -268,6 +268,7 @@ def test_the_rate_is_limited() -> None:
 
 
 def test_a_full_disk_makes_it_wait() -> None:
+    """What was received goes, it is said what is wanting, and nobody is asked again at once."""
     cluster = left_behind()
     refused: list[WriteFile] = []
 
@@ -277,10 +278,33 @@ def test_a_full_disk_makes_it_wait() -> None:
             return DiskFullError("no room")
         return None
 
-    cluster[3].disk.refuse = refuse
+    node = cluster[3]
+    node.disk.refuse = refuse
     let_in(cluster, 8000)
+    assert len(refused) == 1
+    assert node.failure is None
+    assert RECEIVING_NAME not in node.disk.files()
+    assert "of another member's" in node.health[-1].disk_full
+    assert "no room" in node.health[-1].disk_full
+    cluster.run(30_000)
     assert is_whole(cluster)
     assert len(refused) == 3
+    assert [bool(health.disk_full) for health in node.health] == [True, False]
+
+
+def test_room_is_no_matter_for_a_snapshot_that_is_not_needed_any_more() -> None:
+    cluster = left_behind()
+    cluster[3].disk.refuse = lambda operation: (
+        DiskFullError("no room")
+        if isinstance(operation, WriteFile) and operation.name == RECEIVING_NAME
+        else None
+    )
+    let_in(cluster, 500)
+    receiving = cluster[3].replica.executor.snapshots.receiving
+    assert receiving.lacks_room
+    receiving.run(cluster.time, lambda meta: False)
+    assert not receiving.lacks_room
+    assert receiving.deadline is None
 
 
 def test_progress_is_told() -> None:

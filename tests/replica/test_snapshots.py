@@ -250,6 +250,12 @@ def test_after_a_failure_no_other_is_tried_for_a_while() -> None:
     cluster.put(60)
     tried = [operation for operation in disk.performed if getattr(operation, "name", "") == SAVING_NAME]
     assert len(tried) <= 3
+    assert "a snapshot of this node's has no room" in cluster[1].health[-1].disk_full
+    disk.refuse = lambda operation: None
+    cluster.run(61_000)
+    cluster.put(60)
+    assert cluster[1].health[-1].disk_full == ""
+    assert cluster[1].replica.executor.snapshots.taking.taken
 
 
 def test_a_disk_that_fails_stops_the_node() -> None:

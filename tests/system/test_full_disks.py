@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from d_engine.client.remote import RemoteClient, connect
+from d_engine.engine.rescue import Surviving
 from d_engine.format.errors import DiskFullError, OutcomeUnknownError
-from d_engine.testing.processes import LocalCluster, ServerProcess
+from d_engine.testing.processes import LocalCluster, ServerProcess, free_ports
 from tests.system.small_disk import SmallDisk, small_disk
 
 pytestmark = pytest.mark.slow
@@ -126,6 +127,58 @@ def test_a_snapshot_without_room_is_given_up_and_nothing_else(tmp_path: Path) ->
     with small_disk(tmp_path / "disk", 32) as disk, alone(disk, tmp_path) as cluster:
         cluster.start()
         asyncio.run(run(cluster, disk))
+
+
+def test_who_has_no_room_for_a_snapshot_says_so_and_gets_it_later(tmp_path: Path) -> None:
+    """A newcomer whose disk is too small for what it is to install."""
+
+    async def run(cluster: LocalCluster, newcomer: ServerProcess, disk: SmallDisk) -> None:
+        await cluster.wait_leader()
+        async with connect(cluster.endpoints, request_timeout=20.0) as client:
+            for number in range(200):
+                await client.put(f"key {number}", b"%d " % number + VALUE)
+        old = cluster.nodes[1]
+        old.kill()
+        # The log of a recovered node begins with its snapshot: nobody can do without it.
+        with Surviving(old.data_dir) as surviving:
+            surviving.recover(tmp_path / "recovered" / "node1")
+        leader = cluster.nodes[1] = ServerProcess(1, tmp_path / "recovered", old.address, SETTINGS)
+        leader.start()
+        await cluster.wait_leader()
+        disk.load(leave_bytes=6 << 20)
+        newcomer.start()
+        said = "a snapshot of another member's, of log index"
+        async with asyncio.timeout(60):
+            while not newcomer.log.exists() or said not in newcomer.log.read_text():
+                assert newcomer.exit_code is None
+                await asyncio.sleep(0.1)
+        async with connect(newcomer.address, discover=False, request_timeout=20.0) as client:
+            status = await client.status()
+            assert (status.disk_full, status.metrics["snapshots_installed"]) == (True, 0)
+            disk.unload()
+            async with asyncio.timeout(60):
+                while not (await client.status()).metrics["snapshots_installed"]:
+                    await asyncio.sleep(0.1)
+            cluster.nodes[2] = newcomer
+            await cluster.wait_caught_up(2, 60)
+            for number in range(200):
+                value = await client.get(f"key {number}", consistency="eventual")
+                assert value == b"%d " % number + VALUE, number
+            assert not (await client.status()).disk_full
+        log = newcomer.log.read_text()
+        assert log.count(said) == 1, "it is said once, however often it is tried"
+        assert "node 2 has room on its disk again" in log
+
+    with small_disk(tmp_path / "disk", 64) as disk, LocalCluster(tmp_path, 1, SETTINGS) as cluster:
+        (port,) = free_ports(1)
+        joining = {**SETTINGS, "cluster.join": cluster.nodes[1].address, "cluster.read_only": "true"}
+        newcomer = ServerProcess(2, tmp_path, f"127.0.0.1:{port}", joining)
+        newcomer.data_dir = disk.path / "node2"
+        cluster.start()
+        try:
+            asyncio.run(run(cluster, newcomer, disk))
+        finally:
+            newcomer.kill()
 
 
 def test_a_leader_with_a_full_disk_hands_over_and_catches_up_later(tmp_path: Path) -> None:

@@ -222,6 +222,11 @@ class Node:
                 _log.error("node %d is in quarantine: %s", self.node_id, health.quarantine)
             else:
                 _log.warning("node %d is whole again", self.node_id)
+        if health.disk_full != before.disk_full:
+            if health.disk_full:
+                _log.error("the disk of node %d is full: %s", self.node_id, health.disk_full)
+            else:
+                _log.warning("node %d has room on its disk again", self.node_id)
         if health.alarm != before.alarm:
             if health.alarm:
                 _log.error("ALARM: %s", health.alarm)

@@ -93,7 +93,7 @@ def status_of(replica: Replica, metrics: dict[str, int | float]) -> Status:
         first_index=raft.first_index,
         revision=replica.applier.state_machine.revision,
         leader_ready=raft.ready,
-        disk_full=replica.storage.full,
+        disk_full=bool(replica.executor.snapshots.lacks_room),
         alarm=replica.executor.guard.health.alarm,
         quarantine=replica.executor.guard.health.quarantine,
         peers=peers,

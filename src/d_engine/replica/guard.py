@@ -83,9 +83,8 @@ class Guard:
         self.closed = isolation.stands_still
         self._keep_record(now)
         record = isolation.record
-        health = Health(self.markers.alarm)
-        if record is not None:
-            health = Health(self.markers.alarm, describe(record), record.reason)
+        until, reason = ("", "") if record is None else (describe(record), record.reason)
+        health = Health(self.markers.alarm, until, reason, self._snapshots.lacks_room)
         if health != self.health:
             self.quarantines += bool(health.quarantine and not self.health.quarantine)
             self.health = health

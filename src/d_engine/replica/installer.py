@@ -14,6 +14,9 @@ When all is there it is read back and compared with the digest, and renamed. Wha
 
 A sender that has not answered several times, or has the snapshot no more, is given up. The leader repeats its offer, of
 what it has then, as long as this node's log does not reach its own.
+
+Without room on the disk what was received goes, for the log may need the room, and another attempt is made a little
+later.
 """
 
 from collections.abc import Callable
@@ -24,6 +27,7 @@ from d_engine.format.errors import (
     CorruptionError,
     DEngineError,
     DiskError,
+    DiskFullError,
     SnapshotError,
     UnknownFormatError,
 )
@@ -39,6 +43,8 @@ from d_engine.storage.snapshot_writer import TemporaryFile
 from d_engine.storage.snapshots import RECEIVING_NAME, SnapshotFile, SnapshotFiles
 
 ATTEMPTS = 3
+RETRY_AFTER: Nanoseconds = 10 * SECOND
+"""A disk that had no room for a snapshot is asked again."""
 _SCAN_BYTES = MAX_CHUNK_BYTES + MAX_HEADER_BYTES
 
 
@@ -85,6 +91,8 @@ class Installer:
         self._offer: Install | None = None
         self._fetch: _Fetch | None = None
         self._outcome: tuple[SnapshotFile | None, DEngineError | None] | None = None
+        self._lacked: tuple[SnapshotMeta, str] | None = None
+        """What there was no room for, and what the disk said."""
         self._not_before: Nanoseconds = 0
         self._resume_at: Nanoseconds = 0
         self._disk_busy: TemporaryFile | None = None
@@ -95,10 +103,25 @@ class Installer:
         return (0, 0) if self._fetch is None else (self._fetch.place, self._fetch.size)
 
     @property
+    def lacks_room(self) -> str:
+        """For what the disk has no room; empty if nothing is wanting."""
+        if self._lacked is None:
+            return ""
+        meta, said = self._lacked
+        return f"a snapshot of another member's, of log index {meta.index}, has no room ({said})"
+
+    @property
+    def _occupied(self) -> bool:
+        """The disk is still at work for the file before."""
+        return self._disk_busy is not None and self._disk_busy.busy
+
+    @property
     def deadline(self) -> Nanoseconds | None:
         """When `run` is to be called though nothing has happened."""
         fetch = self._fetch
-        if fetch is None or fetch.file.busy:
+        if fetch is None:
+            return None if self._offer is None or self._lacked is None or self._occupied else self._not_before
+        if fetch.file.busy:
             return None
         if fetch.stage is not _Stage.FETCHING:
             return self._resume_at
@@ -131,18 +154,20 @@ class Installer:
     ) -> tuple[bool, SnapshotFile | None]:
         """Go on. `(there is more to do at once, the snapshot that is ready)`. Raises `DiskError`."""
         if self._outcome is not None:
-            (file, error), self._outcome, self._fetch = self._outcome, None, None
-            if isinstance(error, DiskError):
-                raise error
-            return self._offer is not None, file
+            return self._conclude(*self._outcome, now)
+        if self._lacked is not None and not needed(self._lacked[0]):
+            self._lacked = None
         fetch = self._fetch
-        if fetch is None:
+        if fetch is None and (self._lacked is None or now >= self._not_before):
             fetch = self._begin(needed)
-        elif not needed(fetch.meta):
+        if fetch is None:
+            return False, None
+        if not needed(fetch.meta):
             fetch.file.leave()
             fetch.file.abandon(SnapshotError("it is not needed any more"))
-            self._fetch = fetch = None
-        if fetch is None or fetch.file.busy:
+            self._fetch = None
+            return False, None
+        if fetch.file.busy:
             return False, None
         if fetch.stage is _Stage.FETCHING:
             self._ask(fetch, now)
@@ -155,13 +180,25 @@ class Installer:
         working = fetch.stage is not _Stage.FETCHING and not fetch.file.busy
         return not self._settings.pause_ns and working, None
 
+    def _conclude(
+        self, file: SnapshotFile | None, error: DEngineError | None, now: Nanoseconds
+    ) -> tuple[bool, SnapshotFile | None]:
+        fetch, self._fetch, self._outcome = self._fetch, None, None
+        if isinstance(error, DiskError):
+            raise error
+        if file is not None:
+            self._lacked = None
+        elif isinstance(error, DiskFullError) and fetch is not None:
+            self._lacked, self._not_before = (fetch.meta, str(error)), now + RETRY_AFTER
+        return self._offer is not None, file
+
     # --- stages ------------------------------------------------------------------------------------------------------
 
     def _begin(self, needed: Callable[[SnapshotMeta], bool]) -> _Fetch | None:
         offer, self._offer = self._offer, None
         if offer is None or not needed(offer.snapshot):
             return None
-        if self._disk_busy is not None and self._disk_busy.busy:
+        if self._occupied:
             self._offer = offer
             return None
         files = self._files

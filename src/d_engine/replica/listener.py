@@ -13,11 +13,12 @@ from d_engine.raft.effects import LeaderState
 class Health:
     """What is wrong with this node's data, in words; empty if nothing is. `alarm` is for people to act on; of a
     `quarantine` the node gets out by itself, if other members can help. It says why it is in one, which is `reason`,
-    and until when, which may change."""
+    and until when, which may change. `disk_full` says for what there is no room; it ends when there is some again."""
 
     alarm: str = ""
     quarantine: str = ""
     reason: str = ""
+    disk_full: str = ""
 
 
 class ReplicaListener(Protocol):

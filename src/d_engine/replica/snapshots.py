@@ -97,6 +97,13 @@ class Snapshots:
         self._retention.applied(size)
 
     @property
+    def lacks_room(self) -> str:
+        """For what there is no room on the disk, in words; empty if nothing is wanting."""
+        if self._storage.full:
+            return "the log has no room: commands are refused"
+        return self.receiving.lacks_room or self.taking.lacks_room
+
+    @property
     def deadline(self) -> Nanoseconds | None:
         """When a turn is needed though nothing has happened."""
         installing = None if self._installing is None else self._installing.deadline

@@ -15,7 +15,7 @@ the voters, by up to a half.
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from d_engine.format.errors import DEngineError, DiskError, SnapshotError
+from d_engine.format.errors import DEngineError, DiskError, DiskFullError, SnapshotError
 from d_engine.format.ids import Nanoseconds
 from d_engine.format.state_machine import ReleasableView
 from d_engine.raft.core import Raft
@@ -62,13 +62,19 @@ class Snapshotter:
         self._pieces: Iterator[_Piece] = iter(())
         self._outcome: tuple[SnapshotFile | None, DEngineError | None] | None = None
         self._frozen_bytes = 0
-        self._not_before: Nanoseconds = 0
+        self._failed: tuple[Nanoseconds, str] = (0, "")
+        """After an attempt that failed: until when no other is made by itself, and for what there was no room."""
         self._resume_at: Nanoseconds = 0
 
     @property
     def deadline(self) -> Nanoseconds | None:
         """When the next slice is due."""
         return self._resume_at if self._writer is not None and self._writer.ready else None
+
+    @property
+    def lacks_room(self) -> str:
+        """For what the disk had no room when one was due; empty if nothing is wanting."""
+        return self._failed[1]
 
     @property
     def written(self) -> int:
@@ -122,7 +128,7 @@ class Snapshotter:
         if self._waiting:
             return True
         limit = self._settings.log_bytes
-        if self.log_bytes <= limit or now < self._not_before:
+        if self.log_bytes <= limit or now < self._failed[0]:
             return False
         newest = self._files.newest
         if newest is not None:
@@ -156,8 +162,12 @@ class Snapshotter:
         self._pieces = iter(())
         if file is not None:
             self.log_bytes = max(0, self.log_bytes - self._frozen_bytes)
+            self._failed = (0, "")
         else:
-            self._not_before = now + RETRY_AFTER
+            # Who asked for one is told.
+            full = isinstance(error, DiskFullError) and not self._served
+            text = f"a snapshot of this node's has no room ({error}); the log must stay" if full else ""
+            self._failed = (now + RETRY_AFTER, text)
         self._answer(file, error)
         if isinstance(error, DiskError):
             raise error
