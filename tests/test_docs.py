@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from d_engine.cli.app import app
+from d_engine.testing.sim.profiles import PROFILES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -65,6 +66,28 @@ def test_commands_exist_with_their_options(page: Path) -> None:
                 known |= set(re.findall(r"--[a-z-]+", SIMULATOR_HELP))
             used = {word.split("=")[0] for word in words if word.startswith("-")}
             assert used <= known | {"--help", "--version"}, line
+
+
+def guarantees() -> list[tuple[str, str]]:
+    """What is promised, and what shows it."""
+    rows = re.findall(r"^\| (.+?) \| (.+) \|$", (ROOT / "docs/guarantees.md").read_text(), re.MULTILINE)
+    return [(promise, shown) for promise, shown in rows if promise not in ("guarantee", "---")]
+
+
+@pytest.mark.parametrize(("promise", "shown"), guarantees(), ids=lambda text: text[:60])
+def test_each_guarantee_is_shown_by_what_exists(promise: str, shown: str) -> None:
+    """A test in one of the linked files, a simulator profile, a scenario, or all tests of a linked file."""
+    files = [ROOT / "docs" / link for link in re.findall(r"\]\(([^)#]+)\)", shown)]
+    tests = re.findall(r"`(test_\w+)`", shown)
+    profiles = re.findall(r"profiles? ((?:`\w+`(?:, | and )?)+)", shown)
+    defined = "\n".join(file.read_text() for file in files if file.suffix == ".py")
+    assert [
+        test for test in tests if not re.search(rf"^(?:async )?def {test}\(", defined, re.MULTILINE)
+    ] == []
+    named = [name for names in profiles for name in re.findall(r"`(\w+)`", names)]
+    assert [name for name in named if name not in PROFILES] == []
+    whole = [file for file in files if file.name.startswith("test_") or "scenarios" in file.parts]
+    assert tests or named or whole
 
 
 def test_make_targets_of_the_readme_exist() -> None:

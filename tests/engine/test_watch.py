@@ -289,3 +289,36 @@ async def test_state_of_many_pages_is_one_moment_though_it_changes_meanwhile(
                     break
         async with client.snapshot(prefix="c/") as view:
             assert sorted(held.values(), key=lambda entry: entry.key) == [entry async for entry in view]
+
+
+@both
+async def test_events_say_why_and_the_watch_how_far_it_is_true(kind: str, tmp_path: Path) -> None:
+    async with client_of(kind, tmp_path) as client, client.watch(prefix="a/", previous=True) as watch:
+        lease = await client.grant_lease(60)
+        await client.put("a/lease", "1", lease=lease.id)
+        await client.put("a/empty", "")
+        await client.delete("a/empty")
+        await client.revoke_lease(lease.id)
+        await client.put("a/ttl", "2", ttl=0.05)
+        while await client.get("a/ttl") is not None:
+            await asyncio.sleep(0.005)
+        # Nothing was taken yet, so nothing is known to be true.
+        await watch.progress()
+        assert watch.revision == 0
+        batches = [await anext(watch) for _ in range(6)]
+        told = [(event.kind, event.cause, event.key) for batch in batches for event in batch.events]
+        assert told == [
+            ("put", "put", b"a/lease"),
+            ("put", "put", b"a/empty"),
+            ("delete", "deleted", b"a/empty"),
+            ("delete", "deleted", b"a/lease"),
+            ("put", "put", b"a/ttl"),
+            ("delete", "expired", b"a/ttl"),
+        ]
+        before = [event.previous and event.previous.value for batch in batches for event in batch.events]
+        assert before == [None, None, b"", b"1", None, b"2"]
+        # What concerns it not moves it, too.
+        other = await client.put("elsewhere", "")
+        while await watch.progress() < other.revision:
+            await asyncio.sleep(0)
+        assert watch.revision == other.revision

@@ -418,8 +418,8 @@ class Client(ManyKeysApi, LeasesApi, ViewsApi, WatchApi):
 
     @abstractmethod
     async def transfer(self, to: NodeId, *, timeout: float | None = None) -> None:
-        """Make the voter `to` the leader. Returns when it was told to campaign or already leads. Raises
-        `MembershipError` if it is not a voter or does not catch up within an election time-out.
+        """Make the voter `to` the leader. Returns when it was told to campaign or has taken over. Raises
+        `MembershipError` if it leads already, is not a voter or does not catch up within an election time-out.
 
         Example::
 
