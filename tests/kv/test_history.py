@@ -1,5 +1,6 @@
 """The event history: what the store's writes leave for watchers (docs/design/watches.md, "History")."""
 
+import gc
 import random
 
 import pytest
@@ -55,6 +56,18 @@ def test_each_kind_of_write_leaves_its_event() -> None:
     assert [event.kind for event in events] == ["put", "put", "delete", "put"]
     assert event_of(read_all(machine.history)[1], False).previous is None
     assert isinstance(machine, Watchable)
+
+
+def test_writes_are_no_work_for_the_garbage_collector() -> None:
+    machine = KvStateMachine()
+    apply(machine, *(encode_put(b"%d" % number, b"1") for number in range(2000)))
+    gc.collect()
+    before = len(gc.get_objects())
+    for value in range(5):
+        apply(machine, *(encode_put(b"%d" % number, b"%d" % value) for number in range(2000)))
+    gc.collect()
+    assert machine.history.number == 12_000
+    assert len(gc.get_objects()) - before < 100
 
 
 def test_a_key_that_expired_says_so() -> None:

@@ -1,8 +1,10 @@
 """The event history: the last writes of the store, from which watchers read.
 
-The store records every write as a pair of references, the entry now and the entry before, and nothing else; what a
-watcher gets is made from that when one wants it. The writes of one `apply` form a *run*. Runs are weighed when they are
-sealed, and the oldest go when all weigh more than the limit; the newest stays whatever it weighs.
+The store records every write as two references, the entry now and the entry before, and nothing else; what a watcher
+gets is made from that when one wants it. (A pair for each write would be one more object to make, for the garbage
+collector to look at, and to let go of: a quarter of what applying a put costs.) The writes of one `apply` form a *run*.
+Runs are weighed when they are sealed, and the oldest go when all weigh more than the limit; the newest stays whatever
+it weighs.
 
 Writes are numbered from 0, without gaps, as long as the history lives. A reader that keeps the number of the next write
 that it wants goes on exactly there, or learns that it is gone. Revisions may have many writes; a run ends with a
@@ -14,31 +16,34 @@ was restored says nothing about how it came about, so the history begins anew th
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from operator import attrgetter, itemgetter
-from typing import NamedTuple, Protocol, runtime_checkable
+from operator import attrgetter
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 from d_engine.format.ids import Nanoseconds
-from d_engine.kv.events import Write
+from d_engine.kv.events import Removed, Write
+from d_engine.kv.key_value import KeyValue
 
 HISTORY_BYTES = 64 * 1024 * 1024
 WRITE_BYTES = 160
 """What a write weighs besides its key and its values: the objects that hold them."""
 RUN_BYTES = 200
 
-_previous = itemgetter(1)
 _value = attrgetter("value")
+_revision = attrgetter("mod_revision")
 _last = attrgetter("last")
 _number = attrgetter("number")
 
 
 class Run(NamedTuple):
-    """Writes that were applied together. `last` is their last revision, `number` the first one's number."""
+    """Writes that were applied together: what the keys became, and in step with it what they were before. `last` is
+    the last revision, `number` the first write's number."""
 
     last: int
     number: int
     size: int
     log_time: Nanoseconds
-    writes: Sequence[Write]
+    entries: Sequence[KeyValue | Removed]
+    before: Sequence[KeyValue | None]
 
 
 class Part(NamedTuple):
@@ -97,8 +102,8 @@ class History:
         self.size_bytes = 0
         self._runs: list[Run] = []
         self._head = 0
-        self._pending: list[Write] = []
-        self.record: Callable[[Write], None] = self._pending.append
+        self._pending: list[KeyValue | Removed | None] = []
+        self.record: Callable[[Write], None] = self._pending.extend
         """Note a write. The list's own method: this is all that a put pays."""
 
     def seal(self, revision: int, log_time: Nanoseconds, weight: int) -> None:
@@ -107,13 +112,14 @@ class History:
         pending = self._pending
         if not pending:
             return
-        # A tuple of tuples of plain values: the garbage collector looks at it once, and never again.
-        writes = tuple(pending)
+        # Tuples of what the garbage collector does not know: it looks at them once, and never again.
+        entries = cast(Sequence[KeyValue | Removed], tuple(pending[::2]))
+        before = cast(Sequence[KeyValue | None], tuple(pending[1::2]))
         pending.clear()
-        replaced = sum(map(len, map(_value, filter(None, map(_previous, writes)))))
-        size = RUN_BYTES + len(writes) * WRITE_BYTES + weight + replaced
-        self._runs.append(Run(revision, self.number, size, log_time, writes))
-        self.number += len(writes)
+        replaced = sum(map(len, map(_value, filter(None, before))))
+        size = RUN_BYTES + len(entries) * WRITE_BYTES + weight + replaced
+        self._runs.append(Run(revision, self.number, size, log_time, entries, before))
+        self.number += len(entries)
         self.newest = revision
         self.size_bytes += size
         if self.size_bytes > self.limit_bytes:
@@ -149,7 +155,7 @@ class History:
         if at == len(runs):
             return self.number
         run = runs[at]
-        return run.number + bisect_right(run.writes, revision, key=_revision)
+        return run.number + bisect_right(run.entries, revision, key=_revision)
 
     def read(self, number: int, limit: int) -> Part:
         """At most `limit` writes from this number on, which is not below `first_number`; none if there are none yet."""
@@ -159,12 +165,12 @@ class History:
             return Part((), number, self.newest, True)
         run = runs[at]
         start = number - run.number
-        writes = run.writes[start : start + limit]
-        end = start + len(writes)
-        if end == len(run.writes):
+        end = min(start + limit, len(run.entries))
+        writes = tuple(zip(run.entries[start:end], run.before[start:end], strict=True))
+        if end == len(run.entries):
             return Part(writes, number + len(writes), run.last, True)
-        last = _revision(run.writes[end - 1])
-        complete = _revision(run.writes[end]) > last
+        last = run.entries[end - 1].mod_revision
+        complete = run.entries[end].mod_revision > last
         return Part(writes, number + len(writes), last if complete else last - 1, complete)
 
     def _trim(self) -> None:
@@ -179,7 +185,3 @@ class History:
         if head > 64 and head > len(runs) // 2:
             del runs[:head]
             self._head = 0
-
-
-def _revision(write: Write) -> int:
-    return write[0].mod_revision
