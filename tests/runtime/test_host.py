@@ -1,7 +1,13 @@
 """The replica's host: one timer that is never early, seldom set, and follows the boot-time clock."""
 
+import asyncio
+import threading
+
+import pytest
+
 from d_engine.runtime.clock import boot_time_ns
 from d_engine.runtime.host import LoopHost
+from d_engine.runtime.turn import at_end
 from tests.runtime.manual_loop import ManualLoop
 
 MS = 1_000_000
@@ -115,3 +121,68 @@ def test_call_soon_and_chance_and_clock() -> None:
     assert called == [1]
     assert all(0 <= scene.host.random_bits(63) < 2**63 for _ in range(100))
     assert boot_time_ns() <= boot_time_ns()
+
+
+# --- turns ----------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_has_its_turn_at_once() -> None:
+    scene = Scene()
+    told: list[str] = []
+
+    def batch() -> None:
+        scene.host.call_soon(lambda: told.append("turn"))
+        at_end(scene.loop.loop, lambda: told.append("end"))
+        told.append("batch")
+
+    scene.host.run(batch)
+    assert told == ["batch", "turn", "end"]
+    scene.loop.turn()
+    assert told == ["batch", "turn", "end"]
+
+
+def test_what_a_turn_asks_for_comes_from_the_loop() -> None:
+    """Else a node with much to do would not look at its sockets until it has done it."""
+    scene = Scene()
+    turns: list[int] = []
+
+    def turn() -> None:
+        turns.append(len(turns))
+        if len(turns) < 3:
+            scene.host.call_soon(turn)
+
+    scene.host.run(lambda: scene.host.call_soon(turn))
+    assert turns == [0]
+    scene.loop.turn()
+    assert turns == [0, 1, 2]
+
+
+def test_a_batch_that_fails_has_its_turn_all_the_same() -> None:
+    scene = Scene()
+    turns: list[int] = []
+
+    def batch() -> None:
+        scene.host.call_soon(lambda: turns.append(1))
+        raise ValueError("the batch")
+
+    with pytest.raises(ValueError, match="the batch"):
+        scene.host.run(batch)
+    assert turns == [1]
+    scene.host.call_soon(lambda: turns.append(2))
+    assert turns == [1]
+    scene.loop.turn()
+    assert turns == [1, 2]
+
+
+async def test_another_thread_posts_a_batch() -> None:
+    host = LoopHost(asyncio.get_running_loop())
+    here = threading.current_thread()
+    told: list[threading.Thread] = []
+    thread = threading.Thread(
+        target=host.post, args=(lambda: host.call_soon(lambda: told.append(threading.current_thread())),)
+    )
+    thread.start()
+    thread.join()
+    assert not told
+    await asyncio.sleep(0)
+    assert told == [here]

@@ -59,7 +59,7 @@ class NodeCore:
         loop = asyncio.get_running_loop()
         self._host = LoopHost(loop)
         make_data_directory(config.node.data_dir)
-        self._disk = FileDisk(config.node.data_dir, loop.call_soon_threadsafe)
+        self._disk = FileDisk(config.node.data_dir, self._host.post)
         self._disk.watch(opening.reading, opening.performing)
         try:
             if parts.storage is default_storage:
@@ -85,6 +85,8 @@ class NodeCore:
         self._disk.watch(None, None)
         log_recovery(self.replica)
         self.backend = NodeBackend(self.replica, self._host.random_bits, config.limits)
+        self.run = self._host.run
+        """See `LoopHost.run`."""
         self._listener = Listener(
             identity,
             self._network.accept,

@@ -38,7 +38,7 @@ class _Binding:
         timeout = node.config.client.request_timeout_s
         node.thread.pulse.accompany()
         self.loop = loop
-        self.transport = Transport(node.thread, node.core.backend)
+        self.transport = Transport(node.thread, node.core.backend, node.core.run)
         self.writer = GroupWriter(loop, self.transport, timeout)
         self.reader = BatchReader(loop, self.transport, timeout)
         self.watches = EmbeddedWatches(node.thread, node.core.backend.watches)

@@ -7,6 +7,7 @@ turn in one hand-over, and all answers of a turn of the engine come back in one.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from d_engine.client.reader import AnswersDone
@@ -17,6 +18,7 @@ from d_engine.replica.outcome import GroupOutcome
 from d_engine.runtime.handover import Desk, Ticket
 from d_engine.runtime.thread import EngineThread
 
+Run = Callable[[Callable[[], None]], None]
 _NANOSECONDS = 1_000_000_000
 _T = TypeVar("_T")
 _A = TypeVar("_A")
@@ -48,11 +50,12 @@ class _Manage:
 class Transport:
     """Make, use and close on the caller's loop."""
 
-    def __init__(self, thread: EngineThread, backend: NodeBackend) -> None:
+    def __init__(self, thread: EngineThread, backend: NodeBackend, run: Run) -> None:
+        """`run` is that of the engine's host, see `LoopHost.run`."""
         self._backend = backend
-        self._groups: Desk[_Group, GroupOutcome] = Desk(thread, _each(self._propose), at_once=True)
-        self._queries: Desk[_Queries, Sequence[bytes]] = Desk(thread, _each(self._read), at_once=True)
-        self._manages: Desk[_Manage, bytes] = Desk(thread, _each(self._manage))
+        self._groups: Desk[_Group, GroupOutcome] = Desk(thread, _each(self._propose, run), at_once=True)
+        self._queries: Desk[_Queries, Sequence[bytes]] = Desk(thread, _each(self._read, run), at_once=True)
+        self._manages: Desk[_Manage, bytes] = Desk(thread, _each(self._manage, run))
 
     # --- on the caller's thread ---
 
@@ -139,7 +142,7 @@ class Transport:
         self._backend.manage(request.operation, request.arguments, timeout, ready)
 
 
-def _each(handle: Callable[[Ticket[_T, _A]], None]) -> Callable[[list[Ticket[_T, _A]]], None]:
+def _each(handle: Callable[[Ticket[_T, _A]], None], run: Run) -> Callable[[list[Ticket[_T, _A]]], None]:
     """Hand a turn's tickets over one by one; what a handler raises is the ticket's answer."""
 
     def handle_all(tickets: list[Ticket[_T, _A]]) -> None:
@@ -149,4 +152,4 @@ def _each(handle: Callable[[Ticket[_T, _A]], None]) -> Callable[[list[Ticket[_T,
             except DEngineError as error:
                 ticket.fail(error)
 
-    return handle_all
+    return lambda tickets: run(partial(handle_all, tickets))

@@ -8,6 +8,7 @@ heartbeat does to an election timer, costs nothing but an assignment; the remind
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 
 from d_engine.format.ids import Nanoseconds
 from d_engine.runtime.clock import boot_time_ns
@@ -26,6 +27,8 @@ class LoopHost:
         self._deadline: Nanoseconds | None = None
         self._armed: Nanoseconds = 0
         self._handle: asyncio.TimerHandle | None = None
+        self._at_once: list[Callable[[], None]] | None = None
+        """Inside of `run`: what it has asked for."""
         self.now: Callable[[], Nanoseconds] = boot_time_ns
         self.random_bits: Callable[[int], int] = random.SystemRandom().getrandbits
 
@@ -41,7 +44,29 @@ class LoopHost:
         self._disarm()
 
     def call_soon(self, function: Callable[[], None]) -> None:
-        self._loop.call_soon(run_turn, function)
+        if self._at_once is None:
+            self._loop.call_soon(run_turn, function)
+        else:
+            self._at_once.append(function)
+
+    def post(self, function: Callable[[], None]) -> None:
+        """From any thread: `run` it, soon. Raises `RuntimeError` when the loop is closed."""
+        self._loop.call_soon_threadsafe(self.run, function)
+
+    def run(self, function: Callable[[], None]) -> None:
+        """Run what brings a whole batch, and then at once the turn that it asks for: there is nothing to wait for. For
+        those who put something off to its end all of it is one turn. What a turn asks for comes with the loop's next
+        iteration, as does what sockets bring, because more may come from another one."""
+        run_turn(partial(self._run, function))
+
+    def _run(self, function: Callable[[], None]) -> None:
+        turns = self._at_once = []
+        try:
+            function()
+        finally:
+            self._at_once = None
+            for turn in turns:
+                turn()
 
     def set_timer(self, deadline: Nanoseconds) -> None:
         self._deadline = deadline
