@@ -1,7 +1,7 @@
 """Watches through both clients: the same promises in the same process and over the network (docs/design/watches.md)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -250,12 +250,12 @@ async def test_a_watch_whose_loop_is_closed_leaves_nothing_on_the_node(tmp_path:
 
 @both
 async def test_state_of_many_pages_is_one_moment_though_it_changes_meanwhile(
-    kind: str, tmp_path: Path
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page holds 1,000 entries; behind each of them the state is changed, in front of the reader and behind it."""
     async with client_of(kind, tmp_path) as client:
         await client.write_batch([Put(f"c/{number:05}", "0") for number in range(3500)])
-        read = client._ask  # type: ignore[attr-defined]
+        read: Callable[..., Awaitable[bytes]] = client._ask
         between: list[list[Put | Delete | DeleteRange]] = [
             [Put("c/00000", "behind"), Delete("c/00001"), Put("c/03499", "in front"), Delete("c/03000")],
             [Put("c/00001", "again"), Put("c/01500", "behind"), Put("c/99999", "in front")],
@@ -264,14 +264,14 @@ async def test_state_of_many_pages_is_one_moment_though_it_changes_meanwhile(
         changes = iter(between)
 
         async def ask(*arguments: object) -> bytes:
-            answer: bytes = await read(*arguments)
+            answer = await read(*arguments)
             for write in next(changes, ()):
                 await client.txn(then=[write])
             return answer
 
-        client._ask = ask  # type: ignore[attr-defined]
+        monkeypatch.setattr(client, "_ask", ask)
         async with client.snapshot_then_watch("c/") as watch:
-            client._ask = read  # type: ignore[attr-defined]
+            monkeypatch.undo()
             assert next(changes, None) is None
             held = {entry.key: entry for entry in watch.items}
             assert [*held] == sorted(held)

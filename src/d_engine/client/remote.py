@@ -10,14 +10,13 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from d_engine.client.base import BaseClient
-from d_engine.client.cluster import check_timeout
+from d_engine.client.api import Client
 from d_engine.client.dispatcher import Dispatcher
 from d_engine.client.endpoints import Endpoints, parse_endpoints
 from d_engine.client.link import Call
+from d_engine.client.primitives import NodeAsker, check_timeout
 from d_engine.client.reader import AnswersDone, BatchReader
 from d_engine.client.remote_watches import RemoteWatches
-from d_engine.client.views import NodeAsker
 from d_engine.client.writer import MAX_PENDING_WRITES, GroupWriter, OutcomeDone
 from d_engine.format.errors import DEngineError, OutcomeUnknownError, ProtocolError
 from d_engine.format.ids import ClusterId
@@ -119,7 +118,7 @@ class RemoteTransport:
         return future
 
 
-class RemoteClient(BaseClient):
+class RemoteClient(Client):
     """A `Client` of a cluster that runs elsewhere. Made by `connect`, used on the loop on which it was made."""
 
     def __init__(

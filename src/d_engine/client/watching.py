@@ -1,13 +1,12 @@
-"""Watches in terms of a `WatchTransport`: what the embedded and the remote client have in common."""
+"""The part of the `Client` interface that is about watches."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 
-from d_engine.client.cluster import check_timeout
-from d_engine.client.feed import Feed, WatchTransport, WatchWish
+from d_engine.client.feed import Feed, WatchWish
+from d_engine.client.many_keys import ManyKeys
 from d_engine.client.operations import Text
-from d_engine.client.views import ViewsClient
+from d_engine.client.primitives import check_timeout
 from d_engine.client.watch import StateWatch, Watch
 from d_engine.format.errors import InvalidRequestError
 from d_engine.format.ids import MAX_U63
@@ -17,12 +16,8 @@ from d_engine.kv.ranges import prefix_end
 from d_engine.kv.watching import Selection, select
 
 
-class WatchingClient(ViewsClient):
-    """Implements this part of `Client`."""
-
-    @abstractmethod
-    def _watches(self) -> WatchTransport:
-        """The way to the node, for the running loop."""
+class Watching(ManyKeys):
+    """Inherited by `Client`, which says what errors every method may raise."""
 
     def watch(
         self,
@@ -37,6 +32,32 @@ class WatchingClient(ViewsClient):
         progress: bool = False,
         timeout: float | None = None,
     ) -> Watch:
+        """Watch `key`, all keys that begin with `prefix`, or those from `start` up to but without `end` (nothing: all
+        keys), on the node that is asked, whichever that is. To be entered with `async with`.
+
+        Iterating gives one `WatchBatch` for each revision that concerns the watch: all its events of a transaction
+        together. They come in order, none is missing and none comes twice, whatever happens to nodes, leaders and
+        connections; a client that cannot keep that promise raises.
+
+        `since`: what happened behind this revision comes first, from the node's history; 0 is the beginning. A revision
+        in the future is waited for. Without it the watch begins at the state of the node, which may be a little behind
+        the leader's. `kinds`: only "put", or only "delete". `previous`: each event has the entry that was replaced or
+        removed. `progress`: batches without events say how far the watch is true, every 10 s and when asked.
+        `timeout`: for entering it.
+
+        Entering raises `CompactedError` if what happened behind `since` is not kept any more (`oldest` is the lowest
+        revision that would do), `WatchLimitError` if there are too many watches. Iterating raises `WatchLaggedError` if
+        the events were taken so slowly that the history has passed by, and `CompactedError` if nobody has what is
+        missing after a break. What to do then: `snapshot_then_watch`.
+
+        Example::
+
+            async with client.watch(prefix="service/") as watch:
+                await client.put("service/a", "10.0.0.1:80")
+                async for batch in watch:
+                    assert batch.events[0].value == b"10.0.0.1:80"
+                    break
+        """
         if since is not None and not 0 <= since <= MAX_U63:
             raise InvalidRequestError(f"a watch begins behind a revision from 0 on, not {since!r}")
         if timeout is not None:
@@ -53,6 +74,19 @@ class WatchingClient(ViewsClient):
         progress: bool = False,
         timeout: float | None = None,
     ) -> StateWatch:
+        """The state of all keys that begin with `prefix`, at one revision, and every change after it: nothing is missed
+        between the two. Entering it reads the state into `items`; the state must fit into memory. Otherwise as `watch`.
+
+        Example::
+
+            async with client.snapshot_then_watch("config/") as watch:
+                settings = {entry.key: entry.value for entry in watch.items}
+                await client.put("config/colour", "green")
+                async for event in watch.events():
+                    settings[event.key] = event.value
+                    break
+                assert settings[b"config/colour"] == b"green"
+        """
         if timeout is not None:
             check_timeout(timeout)
         first = self._key(prefix)

@@ -11,11 +11,10 @@ import threading
 from asyncio import AbstractEventLoop, Future
 from contextlib import AbstractAsyncContextManager, nullcontext
 
-from d_engine.client.api import Consistency, KeyValue, Text
-from d_engine.client.base import BaseClient
+from d_engine.client.api import Client, Consistency, KeyValue, Text
 from d_engine.client.feed import WatchTransport
+from d_engine.client.primitives import NodeAsker
 from d_engine.client.reader import BatchReader
-from d_engine.client.views import NodeAsker
 from d_engine.client.writer import GroupWriter
 from d_engine.engine.node import Node
 from d_engine.engine.transport import Transport
@@ -55,7 +54,7 @@ class _Binding:
         self.transport.abandon()
 
 
-class EmbeddedClient(BaseClient):
+class EmbeddedClient(Client):
     """Share it between all tasks and loops of the process."""
 
     def __init__(self, node: Node) -> None:
