@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from d_engine import EmbeddedEngine, EngineConfig
+from d_engine.engine.embedded_client import EmbeddedClient
 from d_engine.format.errors import (
     ConfigError,
     CorruptionError,
@@ -15,6 +16,7 @@ from d_engine.format.errors import (
     ForkedError,
     InvalidRequestError,
     OutcomeUnknownError,
+    UnavailableError,
 )
 
 
@@ -102,6 +104,58 @@ async def test_eventual_reads_do_not_suspend_but_let_others_run(data: Path) -> N
             await engine.client.get("k", consistency="eventual")
         assert 5 <= turns <= 20
         counter.cancel()
+
+
+async def test_a_confirmed_read_looks_the_key_up_itself(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linearizable reads of single keys: the engine confirms, and looks up only in the midst of a change."""
+    async with EmbeddedEngine(data) as engine:
+        client = engine.client
+        assert isinstance(client, EmbeddedClient)
+        written = await client.put("k", "v")
+        backend, store = client._node.core.backend, client._store
+        assert store is not None
+        asked: list[bytes] = []
+        answer = backend.query
+
+        def query(request: bytes) -> bytes:
+            asked.append(request)
+            return answer(request)
+
+        monkeypatch.setattr(backend, "query", query)
+        assert await client.get("k") == b"v"
+        assert await client.get("absent") is None
+        assert await client.get("k", min_revision=written.revision) == b"v"
+        entry = await client.get_entry("k")
+        assert entry is not None
+        assert entry.mod_revision == written.revision
+        assert not asked
+        monkeypatch.setattr(store, "epoch", store.epoch + 1)
+        assert await client.get("k") == b"v"
+        assert await client.get_entry("absent") is None
+        assert len(asked) == 2
+
+
+async def test_a_confirmed_read_is_not_made_of_a_state_that_was_given_up(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine says yes, and finds that its state is wrong before the caller's loop has heard of it."""
+    async with EmbeddedEngine(data) as engine:
+        client = engine.client
+        assert isinstance(client, EmbeddedClient)
+        await client.put("k", "v")
+        guard = client._health
+        ask = client._ask
+
+        def ask_and_give_up(
+            query: bytes, consistency: str, min_revision: int | None, timeout: float | None
+        ) -> "asyncio.Future[bytes]":
+            future = ask(query, consistency, min_revision, timeout)
+            future.add_done_callback(lambda future: monkeypatch.setattr(guard, "closed", True))
+            return future
+
+        monkeypatch.setattr(client, "_ask", ask_and_give_up)
+        with pytest.raises(UnavailableError, match="quarantine"):
+            await client.get("k")
 
 
 async def test_too_large_keys_and_values_are_refused_before_anything_is_written(data: Path) -> None:

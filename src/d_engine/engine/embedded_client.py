@@ -4,6 +4,10 @@ connections, and with reads that need no hand-over at all.
 A single-key `get` under the policies "eventual" and "lease" (with a valid lease) is answered on the caller's thread:
 one look-up in a dict, which other threads see before or after a write and never in between. The store's epoch is odd
 while a command changes several keys; a read that sees it odd, or changed, goes to the engine's thread like all others.
+
+Any other single-key `get` asks the engine's thread only whether it may be made, and then looks the key up in the same
+way, so that no question and no answer is encoded. That is a moment later, of the same state or a newer one: what is
+promised of a state is true of every later one (docs/design/reads.md).
 """
 
 import asyncio
@@ -17,7 +21,7 @@ from d_engine.client.primitives import NodeAsker
 from d_engine.client.reader import BatchReader
 from d_engine.client.writer import GroupWriter
 from d_engine.engine.node import Node
-from d_engine.engine.transport import Transport
+from d_engine.engine.transport import CONFIRMATION, Transport
 from d_engine.engine.watching import EmbeddedWatches
 from d_engine.format.errors import EngineStoppedError
 from d_engine.kv.machine import KvStateMachine
@@ -88,6 +92,9 @@ class EmbeddedClient(Client):
                 if self._reads_this_turn >= READS_PER_TURN:
                     await self._yield()
                 return None if entry is None else entry.value
+        entry = await self._get_confirmed(key, consistency, min_revision, timeout)
+        if entry is not _NOT_HERE:
+            return None if entry is None else entry.value
         return await super().get(key, consistency=consistency, min_revision=min_revision, timeout=timeout)
 
     async def get_entry(
@@ -104,6 +111,9 @@ class EmbeddedClient(Client):
                 if self._reads_this_turn >= READS_PER_TURN:
                     await self._yield()
                 return entry
+        entry = await self._get_confirmed(key, consistency, min_revision, timeout)
+        if entry is not _NOT_HERE:
+            return entry
         return await super().get_entry(
             key, consistency=consistency, min_revision=min_revision, timeout=timeout
         )
@@ -131,6 +141,22 @@ class EmbeddedClient(Client):
         if store.epoch != epoch:
             return _NOT_HERE
         self._reads_this_turn += 1
+        return entry
+
+    async def _get_confirmed(
+        self, key: Text, consistency: str, min_revision: int | None, timeout: float | None
+    ) -> KeyValue | None:
+        """The entry, when the engine's thread has said that it may be read; `_NOT_HERE` if only that can look it up."""
+        store = self._store
+        if store is None:
+            return _NOT_HERE
+        data = self._key(key)
+        await self._ask(CONFIRMATION, consistency, min_revision, timeout)
+        epoch = store.epoch
+        entry = store.get(data)
+        # Whether the state is sound is looked at last: one that is given up after that was sound when it was read.
+        if epoch & 1 or store.epoch != epoch or self._health.closed:
+            return _NOT_HERE
         return entry
 
     async def _yield(self) -> None:

@@ -18,6 +18,10 @@ from d_engine.replica.outcome import GroupOutcome
 from d_engine.runtime.handover import Desk, Ticket
 from d_engine.runtime.thread import EngineThread
 
+CONFIRMATION = b"no query: only that one may be made"
+"""A query, this very object, that is its own answer: when it comes, the state may be read under the policy, by whoever
+asked. (No query of a state machine is the same object.)"""
+
 Run = Callable[[Callable[[], None]], None]
 _NANOSECONDS = 1_000_000_000
 _T = TypeVar("_T")
@@ -124,7 +128,9 @@ class Transport:
                 ticket.fail(error)
             else:
                 query = self._backend.query
-                ticket.answer([query(encoded) for encoded in request.queries])
+                ticket.answer(
+                    [each if each is CONFIRMATION else query(each) for each in request.queries],
+                )
 
         timeout = int(request.timeout * _NANOSECONDS)
         self._backend.read(request.policy, request.min_revision, timeout, len(request.queries), ready)
