@@ -11,7 +11,7 @@ ARGS ?=
 CODE := src tests $(wildcard benchmarks examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system scenarios sim soak zoo zoo-full check fix bench bench-gate build clean
+.PHONY: help demo test test-system scenarios sim soak witnesses zoo zoo-full check fix bench bench-gate build clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -35,11 +35,15 @@ scenarios: $(STAMP) ## the Raft core's scenarios with their transcripts
 	$(BIN)/pytest tests/raft/test_scenarios.py $(ARGS)
 
 HOURS ?= 1
+RECORDED := --corpus tests/testing/corpus.txt --witnesses tests/testing/witnesses.txt
 sim: $(STAMP) ## whole clusters under faults: every seed that ever failed, then 1,000 drawn from the commit
-	$(BIN)/d-engine sim --corpus tests/testing/corpus.txt --profile mix --minutes 1 --at-least 1020 $(ARGS)
+	$(BIN)/d-engine sim $(RECORDED) --profile mix --minutes 1 --at-least 1060 $(ARGS)
 
 soak: $(STAMP) ## whole clusters under faults, for HOURS=n: every seed that ever failed, then this commit's
-	$(BIN)/d-engine sim --corpus tests/testing/corpus.txt --profile mix --minutes $$(( 60 * $(HOURS) )) $(ARGS)
+	$(BIN)/d-engine sim $(RECORDED) --profile mix --minutes $$(( 60 * $(HOURS) )) $(ARGS)
+
+witnesses: $(STAMP) ## search anew the recorded runs that reach rare scenarios, where they are stale
+	$(BIN)/d-engine sim --renew tests/testing/witnesses.txt $(ARGS)
 
 zoo: $(STAMP) ## historic bugs, brought into copies of the sources: the simulator must catch each
 	$(BIN)/python -m tests.zoo.run $(ARGS)

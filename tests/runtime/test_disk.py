@@ -392,6 +392,20 @@ def test_a_loop_that_is_closed_ends_the_lane(tmp_path: Path) -> None:
     assert disk.close(SECONDS)
 
 
+def test_a_descriptor_for_each_file_and_none_for_those_that_are_gone(tmp_path: Path) -> None:
+    """I14: segments and snapshots come and go for as long as the node lives."""
+    bench = Bench(tmp_path)
+    few = len(os.listdir("/proc/self/fd")) + 2
+    for number in range(50):
+        bench.do(CreateFile("new.tmp", 1), WriteFile("new.tmp", 0, (b"x",)), SyncFile("new.tmp"))
+        bench.do(
+            RenameFile("new.tmp", f"log-{number}"), RenameFile(f"log-{number}", "snapshot"), SyncDirectory()
+        )
+        bench.do(CreateFile(f"log-{number}", 1), RemoveFile(f"log-{number - 1}"))
+        assert len(os.listdir("/proc/self/fd")) <= few
+    assert bench.disk.close(SECONDS)
+
+
 def test_closing_twice_is_harmless_and_leaves_no_descriptor(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     bench = Bench(tmp_path)

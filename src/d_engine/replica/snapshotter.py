@@ -77,6 +77,11 @@ class Snapshotter:
         return self._failed[1]
 
     @property
+    def not_before(self) -> Nanoseconds:
+        """None is due before that: the last attempt failed."""
+        return self._failed[0]
+
+    @property
     def written(self) -> int:
         """Bytes of the snapshot that is being made; 0 if none is."""
         return 0 if self._writer is None else self._writer.size

@@ -23,7 +23,8 @@ MAX_FAILURES = 20
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One run. The fields are those of `run_seed`; `script` replaces them."""
+    """One run. The fields are those of `run_seed`; `script` replaces them. `witness`: the counter for whose sake
+    the run was recorded."""
 
     seed: int
     profile: str
@@ -33,6 +34,7 @@ class Task:
     commit: str = "unknown"
     twice: bool = False
     script: Script | None = None
+    witness: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class Ending:
 
 @dataclass(slots=True)
 class Summary:
-    """All runs of a batch."""
+    """All runs of a batch. `reached`: the first run of its profile that reached a scenario, by counter; `stale`:
+    recorded runs that no longer reach what they were recorded for."""
 
     runs: int = 0
     events: int = 0
@@ -62,6 +65,8 @@ class Summary:
     counters: Counter[str] = field(default_factory=Counter)
     profiles: Counter[str] = field(default_factory=Counter)
     failures: list[Ending] = field(default_factory=list)
+    reached: dict[str, Task] = field(default_factory=dict)
+    stale: list[Task] = field(default_factory=list)
 
     def add(self, ending: Ending) -> None:
         """One more run."""
@@ -72,6 +77,11 @@ class Summary:
         self.cpu_seconds += ending.seconds
         self.counters.update(ending.counters)
         self.profiles[ending.task.profile] += 1
+        for scenario in SCENARIOS:
+            if scenario.profile == ending.task.profile and ending.counters.get(scenario.counter):
+                self.reached.setdefault(scenario.counter, ending.task)
+        if ending.task.witness and not ending.counters.get(ending.task.witness):
+            self.stale.append(ending.task)
         if ending.failure:
             self.failures.append(ending)
 
@@ -90,9 +100,13 @@ class Summary:
         """Scenarios that should have been seen in so many runs and were not."""
         return [
             scenario
-            for scenario in SCENARIOS
-            if self.profiles[scenario.profile] >= scenario.runs and not self.counters[scenario.counter]
+            for scenario in self.unseen_scenarios()
+            if self.profiles[scenario.profile] >= scenario.runs
         ]
+
+    def unseen_scenarios(self) -> list[Scenario]:
+        """Scenarios that no run has reached."""
+        return [scenario for scenario in SCENARIOS if not self.counters[scenario.counter]]
 
     def lines(self) -> Iterator[str]:
         """In words."""
@@ -139,11 +153,12 @@ def run_batch(
     time_limit: float = float("inf"),
     at_least: int = 0,
     progress: Callable[[Summary], None] = lambda summary: None,
+    summary: Summary | None = None,
 ) -> Summary:
     """Run the tasks over all cores; stop taking new ones after `time_limit` seconds and `at_least` runs, or when there
-    is nothing more to learn from failures."""
-    summary = Summary()
-    began = time.monotonic()
+    is nothing more to learn from failures. With a `summary`, this goes on with it."""
+    summary = Summary() if summary is None else summary
+    began = time.monotonic() - summary.seconds
 
     def within_time() -> Iterator[Task]:
         for number, task in enumerate(tasks):

@@ -77,6 +77,11 @@ class MachineClocks:
         """Wall time jumps."""
         self._wall.base += delta
 
+    @property
+    def suspended(self) -> bool:
+        """The machine sleeps."""
+        return self._suspended_at is not None
+
     def suspend(self, now: Nanoseconds) -> None:
         """Monotonic time stands still."""
         if self._suspended_at is None:

@@ -4,6 +4,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from d_engine.testing.sim.run import run_script
 from d_engine.testing.sim.script import DEFAULT_STEPS, Script, draw_script, script_from_json
 from d_engine.testing.sim.shrink import shrink
 from d_engine.testing.sim.trace import TraceEvent
+from d_engine.testing.sim.witnesses import read_witnesses, renew, search
 
 MIX = (*["general"] * 4, *(name for name in PROFILES if name not in ("general", "calm")))
 """The profiles that a mixed batch takes in turn."""
@@ -27,7 +29,11 @@ def main(arguments: Sequence[str], write: Write = sys.stdout.write) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     commit = current_commit()
-    if options.seeds is None and options.minutes is None and options.corpus is None:
+    progress = Progress(write, sys.stdout.isatty()).show
+    if options.renew is not None:
+        return _conclude(renew(options.renew, options.jobs, write, progress), write, demanding=True)
+    batch = (options.seeds, options.minutes, options.corpus, options.witnesses)
+    if all(each is None for each in batch):
         if options.profile == "mix":
             parser.error("a single seed needs one profile; mix is for --seeds and --minutes")
         return _run_one(options, commit, write)
@@ -36,9 +42,11 @@ def main(arguments: Sequence[str], write: Write = sys.stdout.write) -> int:
         options.jobs,
         60 * options.minutes if options.minutes is not None else float("inf"),
         options.at_least,
-        Progress(write, sys.stdout.isatty()).show,
+        progress,
     )
-    return _conclude(summary, write)
+    if options.witnesses is not None:
+        _search_unseen(summary, options.jobs, write, progress)
+    return _conclude(summary, write, demanding=options.witnesses is not None)
 
 
 def current_commit() -> str:
@@ -67,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
         "--at-least", type=int, default=0, help="with --minutes: so many runs, however long they take"
     )
     parser.add_argument("--corpus", type=Path, help="run every seed of this file first")
+    parser.add_argument(
+        "--witnesses",
+        type=Path,
+        help="run every seed of this file first; a scenario that the whole batch has not reached fails it",
+    )
+    parser.add_argument("--renew", type=Path, help="bring a file of witnesses up to date, nothing else")
     parser.add_argument(
         "--profile",
         default="general",
@@ -153,7 +167,9 @@ def _run_one(options: argparse.Namespace, commit: str, write: Write) -> int:
 
 def _tasks(options: argparse.Namespace, commit: str) -> Iterator[Task]:
     kept = read_corpus(options.corpus) if options.corpus is not None else ()
-    corpus = (Task(entry.seed, entry.profile, entry.nodes, commit=commit) for entry in kept)
+    corpus = [Task(entry.seed, entry.profile, entry.nodes, commit=commit) for entry in kept]
+    if options.witnesses is not None:
+        corpus += [replace(witness.task, commit=commit) for witness in read_witnesses(options.witnesses)]
     if options.seeds is not None:
         seeds: Iterator[int] = iter(options.seeds)
     elif options.minutes is not None:
@@ -175,12 +191,26 @@ def _tasks(options: argparse.Namespace, commit: str) -> Iterator[Task]:
     return chain(corpus, fresh)
 
 
-def _conclude(summary: Summary, write: Write) -> int:
+def _search_unseen(
+    summary: Summary, jobs: int | None, write: Write, progress: Callable[[Summary], None]
+) -> None:
+    """What the batch has not reached, its witness being stale perhaps, is to be reached by other runs."""
+    for scenario in summary.unseen_scenarios():
+        task = search(scenario, summary, jobs, progress)
+        found = "nothing" if task is None else f"{task.profile} {task.seed}"
+        write(f"{found} reaches scenario {scenario.number}, {scenario.what}, which no other run did\n")
+
+
+def _conclude(summary: Summary, write: Write, demanding: bool = False) -> int:
+    """`demanding`: every scenario must have been reached, however few runs there were."""
     write("\n".join(summary.lines()) + "\n")
+    for task in summary.stale:
+        write(f'a stale witness: {task.profile} {task.seed} no longer counts "{task.witness}". ')
+        write("Make new ones with `make witnesses`, and commit them\n")
     silent = summary.silent_faults()
     if silent:
         write(f"these faults never fired, the batch proves nothing about them: {', '.join(silent)}\n")
-    unseen = summary.silent_scenarios()
+    unseen = summary.unseen_scenarios() if demanding else summary.silent_scenarios()
     for scenario in unseen:
         write(f'scenario {scenario.number} was never seen: {scenario.what} (no "{scenario.counter}")\n')
     for ending in summary.failures:

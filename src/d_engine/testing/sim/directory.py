@@ -68,6 +68,8 @@ class DataDirectory:
         self._files: dict[str, PagedFile] = {}
         self._platter: dict[str, PagedFile] = {}
         self._changes: list[_NameChange] = []
+        self.opened: dict[str, bool] = {}
+        """What the process holds open: each file that it wrote, until that is gone (`d_engine.runtime.disk`)."""
 
     def files(self) -> list[str]:
         """The names of all files."""
@@ -90,6 +92,12 @@ class DataDirectory:
 
     def perform(self, operation: DiskOperation) -> None:
         """One operation. Raises `DiskError`, `DiskFullError`."""
+        try:
+            self._perform(operation)
+        finally:
+            self._hold_open(operation)
+
+    def _perform(self, operation: DiskOperation) -> None:
         match operation:
             case WriteFile(name, offset, parts):
                 self._write(name, offset, b"".join(parts))
@@ -111,6 +119,17 @@ class DataDirectory:
             case SyncDirectory():
                 self._platter = dict(self._files)
                 self._changes.clear()
+
+    def _hold_open(self, operation: DiskOperation) -> None:
+        match operation:
+            case WriteFile(name) | SyncFile(name) | TruncateFile(name) | CreateFile(name):
+                if name in self._files:
+                    self.opened[name] = True
+            case RenameFile(old, new):
+                if self.opened.pop(old, None):
+                    self.opened[new] = True
+            case RemoveFile(name):
+                self.opened.pop(name, None)
 
     def _create(self, name: str, size: int) -> None:
         if self.trouble.full and self._rng.random() < 0.5:

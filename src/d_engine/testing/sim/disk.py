@@ -166,6 +166,7 @@ class SimDisk:
         for jobs in self._lanes.values():
             jobs.clear()
         self.trouble.die_after = None
+        self.directory.opened.clear()
         writing, self._writing = self._writing, {}
         for operation in writing.values():
             self.directory.abandon(operation)

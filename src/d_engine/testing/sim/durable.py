@@ -34,6 +34,7 @@ class LogState:
     base_term: Term = 0
     terms: list[Term] = field(default_factory=list)
     checksums: list[int] = field(default_factory=list)
+    """0: unknown. A salvaged log may still have what stood before the place at which it was known to begin."""
 
     @property
     def last_index(self) -> LogIndex:
@@ -48,9 +49,9 @@ class LogState:
         return self.base_term if place == -1 else None
 
     def checksum_at(self, index: LogIndex) -> int | None:
-        """The entry's checksum, if it is there."""
+        """The entry's checksum, if it is there and known."""
         place = index - self.base - 1
-        return self.checksums[place] if 0 <= place < len(self.checksums) else None
+        return self.checksums[place] or None if 0 <= place < len(self.checksums) else None
 
     def put(self, index: LogIndex, term: Term, checksum: int) -> None:
         """The entry; it replaces those of its and higher index."""

@@ -35,6 +35,8 @@ class NotNow(Exception):  # noqa: N818 - no error: the world is not in the state
     """The fault finds nothing to damage."""
 
 
+_FAR_BEHIND = 20
+"""Entries."""
 LEAST_DURATIONS: dict[str, Nanoseconds] = {}
 
 
@@ -254,8 +256,13 @@ def _narrow_link(world: "World", rng: Random) -> Undo:
     others, rate = _others(world, node), rng.choice((1, 1000, 100_000))
     qualities = [world.fabric.wires.link(other, node).quality for other in others]
     undos = [world.overlays.put(quality, bytes_per_second=rate) for quality in qualities]
+    safety = world.shared.safety
+    begun = len(safety.committed)
 
     def undo() -> None:
+        committed = len(safety.committed)
+        if committed - max(begun, safety.records[node].oracle.durable.last_index) >= _FAR_BEHIND:
+            safety.sightings.saw("a majority that goes on while a follower gets its messages at a trickle")
         several(undos)()
         for other in others:
             world.fabric.break_connection(other, node)

@@ -1,13 +1,17 @@
 """Logs that part: entries that one leader has alone, and what becomes of them under the next ones."""
 
 from bisect import bisect_left
+from contextlib import suppress
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
 from d_engine.format.errors import DEngineError
 from d_engine.format.ids import NodeId, Term
 from d_engine.format.messages import AppendRequest, PeerMessage
+from d_engine.raft.effects import Role
 from d_engine.replica.outcome import GroupOutcome
+from d_engine.replica.replica import Replica
 from d_engine.testing.sim.events import MILLISECOND, SECOND
 from d_engine.testing.sim.faults import NotNow, Undo, cut_between, fault, nothing, several
 
@@ -34,6 +38,25 @@ def append_alone(world: "World", node: NodeId, count: int) -> None:
         except DEngineError:
             return
         world.events.after(3 * MILLISECOND, machine.enter, life, give, life, left - 1)
+
+    machine.enter(machine.life, give, machine.life, count)
+
+
+def append_at_once(world: "World", node: NodeId, count: int) -> None:
+    """The node is given so many groups, with a turn of its loop, and so an entry, for each, in no time."""
+    machine = world.nodes[node]
+
+    def ask(replica: Replica) -> None:
+        with suppress(DEngineError):
+            replica.open_session(_TIMEOUT, _ignore)
+
+    def give(life: int, left: int) -> None:
+        process = machine.process
+        if process is None or machine.life != life or process.replica.raft.role is not Role.LEADER:
+            return
+        left -= process.host.hurry(partial(ask, process.replica), left)
+        if left:
+            world.events.after(MILLISECOND, machine.enter, life, give, life, left)
 
     machine.enter(machine.life, give, machine.life, count)
 

@@ -31,6 +31,8 @@ def _running(world: "World", rng: Random) -> SimNode:
 
 def _crash(world: "World", nodes: list[NodeId], power: bool) -> Undo:
     """The nodes go down together, and come back when it is over."""
+    if power and len(nodes) == len(world.ids):
+        world.shared.safety.sightings.all_dying_by_power([world.nodes[node] for node in nodes])
     for node in nodes:
         machine = world.nodes[node]
         world.atlas.hold_down(node)
@@ -95,12 +97,13 @@ def _after_promise(world: "World", rng: Random, power: bool) -> Undo:
             left -= 1
             if not left:
                 world.fabric.spy = None
-                world.events.after(0, down)
+                world.events.after(0, down, isinstance(message, AppendResponse))
         return False
 
-    def down() -> None:
+    def down(acknowledged: bool) -> None:
         if not world.healing:
-            world.trace.count("crash: all, right after a promise")
+            what = "an acknowledgement" if acknowledged else "a vote"
+            world.trace.count(f"crash: all, right after {what}")
             undos.append(_crash(world, world.ids, power))
 
     def undo() -> None:
@@ -262,14 +265,18 @@ def _drift(world: "World", rng: Random) -> Undo:
 
 @fault("wall_jump")
 def _wall_jump(world: "World", rng: Random) -> Undo:
-    for node in world.ids if rng.random() < 0.3 else [rng.choice(world.ids)]:
+    nodes = world.ids if rng.random() < 0.3 else [rng.choice(world.ids)]
+    world.trace.count(f"clock: {'all walls jump' if nodes is world.ids else 'a wall jumps'}")
+    for node in nodes:
         world.nodes[node].clocks.set_wall(rng.choice((-_HOUR, _HOUR)))
     return nothing
 
 
 @fault("wall_rate")
 def _wall_rate(world: "World", rng: Random) -> Undo:
-    for node in world.ids if rng.random() < 0.3 else [rng.choice(world.ids)]:
+    nodes = world.ids if rng.random() < 0.3 else [rng.choice(world.ids)]
+    world.trace.count(f"clock: {'all walls run' if nodes is world.ids else 'a wall runs'} at another rate")
+    for node in nodes:
         world.nodes[node].clocks.drift_wall(
             world.events.now, rng.choice((1_000_000, -500_000, -1_000_000, 0))
         )
@@ -307,6 +314,9 @@ def _transfer_and_crash(world: "World", rng: Random) -> Undo:
     def strike() -> None:
         if world.healing:
             return
+        for machine in world.nodes.values():
+            if machine.process is not None:
+                world.shared.safety.sightings.transfer_disturbed(machine.process, to)
         if rng.random() < 0.5:
             undos.append(_crash(world, [to], power=False))
         else:

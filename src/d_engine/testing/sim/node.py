@@ -25,7 +25,7 @@ from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.api import LogStorage
 from d_engine.storage.identity import load_identity
 from d_engine.storage.snapshots import SnapshotFiles
-from d_engine.testing.sim.bounds import TURNS_BETWEEN, check_bounds
+from d_engine.testing.sim.bounds import TURNS_BETWEEN, LogWatch, check_bounds, log_bytes
 from d_engine.testing.sim.chronicle import Chronicle
 from d_engine.testing.sim.clock import MachineClocks
 from d_engine.testing.sim.disk import ProcessDied, SimDisk
@@ -55,6 +55,7 @@ class Surroundings:
     make_storage: Callable[[SimDisk, int], LogStorage]
     make_machine: Callable[[], StateMachine]
     watcher: "NodeWatcher"
+    segment_bytes: int
     turn_delay: Nanoseconds = 0
     dark: dict[NodeId, bool] = field(default_factory=dict)
     """Machines that went without a word and are not back: nobody there says that nobody is there."""
@@ -73,8 +74,10 @@ class Process:
     """One life."""
 
     replica: Replica
+    host: SimHost
     machine: WatchedMachine
     network: WatchedNetwork
+    log: LogWatch
     turns: int = 0
 
 
@@ -143,7 +146,7 @@ class SimNode:
             self.note(f"cannot start: {error}")
             self.shared.watcher.ended(self.id, error)
             return
-        self.process = Process(replica, machine, network)
+        self.process = Process(replica, host, machine, network, LogWatch(log_bytes(self.disk)))
         shared.safety.sightings.started(self, self.process)
         self._run(replica.start, ())
         shared.fabric.process_started(self.id)
@@ -210,6 +213,7 @@ class SimNode:
         if process is None:
             return
         process.turns += 1
+        process.log.after_turn(self, process)
         if process.turns % TURNS_BETWEEN == 0:
             check_bounds(self, process)
         raft = process.replica.raft
@@ -256,6 +260,8 @@ class SimNode:
             return
         self._standing -= 1
         if not self._standing:
+            safety = self.shared.safety
+            safety.sightings.woke(self, self.clocks.suspended, max(safety.leaders, default=0))
             self.clocks.resume(self.shared.events.now)
         while self._backlog and not self._standing:
             function, arguments = self._backlog.popleft()
@@ -284,6 +290,7 @@ class SimNode:
         """Somebody asks this process for a change of members or of leadership."""
         process = self.process
         if process is not None and process.replica.error is None:
+            self.shared.safety.sightings.change_asked(process, changes)
             process.replica.change(changes, force, CHANGE_TIMEOUT, done)
 
     def note(self, what: str, number: int = 0) -> None:

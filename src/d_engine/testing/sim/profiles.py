@@ -57,8 +57,8 @@ CLIENTS = ("client_cut", "client_crash", "client_lossy", "client_reset", "burst"
 @dataclass(frozen=True, slots=True)
 class Profile:
     """`about` says what it is for. `lease` is the chance that lease reads are on, `rough` that messages are lost,
-    doubled and overtake each other all the time, `weights` what clients do more, or besides the usual. With
-    `snapshots`, they are taken all the time."""
+    doubled and overtake each other all the time, `weights` what clients do more, or besides the usual. Most runs let
+    `usual_pending` commands wait, some `max_pending`. With `snapshots`, they are taken all the time."""
 
     about: str
     faults: tuple[str, ...]
@@ -67,6 +67,7 @@ class Profile:
     lease: float = 0.3
     rough: float = 0.3
     weights: dict[str, float] = field(default_factory=dict)
+    usual_pending: int = 10_000
     max_pending: int = 20
     snapshots: bool = False
     members: bool = False
@@ -334,6 +335,17 @@ PROFILES: dict[str, Profile] = {
             "reset_connection",
         ),
         sizes=(3, 3, 4, 5, 5),
+    ),
+    "lasting": Profile(
+        "partial networks, lonely nodes, logs that went astray: for long, and one at a time",
+        ("lasting_chain", "alone_for_long", "very_long_suffix"),
+        sizes=(3, 3, 5),
+        pauses_ms=(200.0, 500.0, 1000.0),
+        lease=0.0,
+        rough=0.0,
+        usual_pending=20_000,
+        max_pending=20_000,
+        snapshots=True,
     ),
     "calm": Profile("nearly nothing happens", ("reset_connection",)),
 }

@@ -45,6 +45,8 @@ class NodeRecord:
         self.leads: Term = 0
         self.led: Term = 0
         """The last term that it led."""
+        self.refused = 0
+        """Appends that did not fit to its log."""
         self.in_force: Configuration | None = None
         """What the node said last."""
 
@@ -94,6 +96,8 @@ class Safety:
         self.committed: list[tuple[Term, int]] = []
         self.roster = Roster(lambda: [record.configurations for record in self.records.values()])
         self.majorities = Majorities(first, self.records)
+        self.largest_entry = 0
+        """Of all logs, in bytes."""
         self._committed_in: dict[Term, LogIndex] = {}
         self._entries: dict[tuple[LogIndex, Term], tuple[int, Term]] = {}
 
@@ -164,6 +168,7 @@ class Safety:
     def _append_response(self, record: NodeRecord, message: AppendResponse) -> None:
         self._speak(record, message.term, message)
         if message.rejected_index:
+            record.refused += 1
             return
         durable, index = record.oracle.durable, message.match_index
         leader = self.records.get(self.leaders.get(message.term, 0))
@@ -223,6 +228,7 @@ class Safety:
             known = self._entries.get((index, term))
             if known is None:  # then it is the leader of that term that has made it
                 fresh = True
+                self.largest_entry = max(self.largest_entry, len(entry.data))
                 self._entries[index, term] = value
                 self.sightings.entry_made(entry)
             elif known == value:
@@ -255,6 +261,9 @@ class Safety:
             self.majorities.check_succession(known[-1][1], configuration)
             if fresh:
                 self.majorities.check_change(record, index)
+            if fresh and known[-1][1].outgoing and not configuration.outgoing:
+                if record.log.term_at(known[-1][0]) != record.log.term_at(index):
+                    self.sightings.saw("a joint configuration that another leader leaves")
         known.append((index, configuration))
         self.sightings.configured(configuration)
 
@@ -303,7 +312,8 @@ class Safety:
             self._committed_in[record.term] = index
         if commit > log.base:
             own = (log.term_at(commit), log.checksum_at(commit))
-            if own != committed[commit - 1]:
+            known = committed[commit - 1]
+            if own[0] != known[0] or own[1] not in (known[1], None):
                 raise InvariantBroken(
                     "I4", f"node {record.node} commits {own} at {commit}, others {committed[commit - 1]}"
                 )

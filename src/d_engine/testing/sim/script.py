@@ -142,7 +142,7 @@ def _features(rng: Random, profile: Profile) -> Features:
         reorder=rough * rng.choice((0.0, 0.05, 0.5)),
         drift=drift,
         max_sessions=rng.choice((10_000, 10_000, 12, 3)),
-        max_pending=rng.choice((10_000, 10_000, profile.max_pending)),
+        max_pending=rng.choice((profile.usual_pending, profile.usual_pending, profile.max_pending)),
         snapshots=_snapshots(rng) if profile.snapshots else SnapshotSettings(),
         marker=rng.choice((SECOND, 3 * SECOND, 10 * SECOND)),
         auto_promote=not profile.members or rng.random() < 0.5,

@@ -13,10 +13,18 @@ from d_engine.format.configuration import Configuration
 from d_engine.format.entry import ENTRY_HEADER_BYTES, Entry, EntryKind
 from d_engine.format.errors import DEngineError, NotMemberError
 from d_engine.format.group import Group, decode_groups
-from d_engine.format.ids import LogIndex, Term
-from d_engine.format.messages import AppendRequest, InstallSnapshot, PeerMessage, SnapshotChunk
+from d_engine.format.ids import LogIndex, NodeId, Term
+from d_engine.format.messages import (
+    AppendRequest,
+    ChangeRequest,
+    InstallSnapshot,
+    MemberChange,
+    PeerMessage,
+    SnapshotChunk,
+)
 from d_engine.kv.commands import CommandKind, CompareAndSwap, decode_command
 from d_engine.raft.effects import Role
+from d_engine.replica.changer import TRANSFER
 from d_engine.storage.snapshots import RECEIVING_NAME, SAVING_NAME
 from d_engine.testing.sim.trace import Trace
 
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
     from d_engine.testing.sim.safety import NodeRecord
 
 LONG_SUFFIX = 20
+VERY_LONG_SUFFIX = 10_000
 _SWAP = bytes((CommandKind.COMPARE_AND_SWAP,))
 
 
@@ -35,6 +44,8 @@ class Sightings:
         self._counters: Counter[str] = trace.counters
         self._groups: dict[tuple[int, int], tuple[LogIndex, Term]] = {}
         """By session and number, where a group stood first."""
+        self._offers: dict[NodeId, tuple[LogIndex, Term]] = {}
+        """The snapshot that each node was offered last."""
         self.newest_snapshot: LogIndex = 0
 
     def saw(self, what: str) -> None:
@@ -51,11 +62,31 @@ class Sightings:
             if message.entries and last < log.last_index and log.term_at(last) == message.entries[-1].term:
                 self.saw("an append that ends before the log, and agrees with it")
         elif isinstance(message, InstallSnapshot):
+            self._offers[node.id] = (message.snapshot.index, message.snapshot.term)
             if message.snapshot.index <= process.replica.raft.commit_index:
                 self.saw("an offer of a snapshot that comes too late")
         elif isinstance(message, SnapshotChunk):
             if message.offset != process.replica.executor.snapshots.receiving.progress[0]:
                 self.saw("a part of a snapshot that is not the next one")
+            if (message.index, message.snapshot_term) != self._offers.get(node.id):
+                self.saw("a part of another snapshot than the one that was offered last")
+        elif isinstance(message, ChangeRequest):
+            self.change_asked(process, message.changes)
+
+    def change_asked(self, process: "Process", changes: Sequence[MemberChange]) -> None:
+        """Somebody asks this node to change the members."""
+        raft = process.replica.raft
+        if raft.role is not Role.LEADER or changes[0].kind == TRANSFER:
+            return
+        if not raft.ready:
+            self.saw("a change asked of a leader that has committed nothing yet")
+        elif raft.status().pending_change:
+            self.saw("a change asked while another one is under way")
+
+    def transfer_disturbed(self, process: "Process", to: NodeId) -> None:
+        """The node to which this process may be giving its leadership is about to die, or to hear nothing."""
+        if process.replica.raft.status().transferee == to and process.replica.writes.waiting:
+            self.saw("a transfer whose target is lost while writes are under way")
 
     def read_asked(self, process: "Process") -> None:
         """Somebody asks for a read here."""
@@ -82,6 +113,10 @@ class Sightings:
         configuration, committed = raft.configuration, raft.committed_configuration
         if configuration.outgoing:
             self.saw("a death in a joint configuration")
+            if not set(configuration.voters) & set(configuration.outgoing):
+                self.saw("a death in a joint configuration of two sets that share nobody")
+        if process.replica.executor.snapshots.installing:
+            self.saw("a death while a state is restored from a snapshot")
         if raft.role is Role.LEADER and own not in configuration.voters:
             self.saw("the death of a leader before its removal is committed")
         if configuration.voters == (own,) == committed.voters and node.record.oracle.has_unsynced:
@@ -91,6 +126,21 @@ class Sightings:
             self.saw("a death while a snapshot is written")
         if RECEIVING_NAME in names:
             self.saw("a death while a snapshot is received")
+
+    def all_dying_by_power(self, nodes: Sequence["SimNode"]) -> None:
+        """All machines are about to go dark together."""
+        if 2 * sum(node.record.oracle.has_unsynced for node in nodes) > len(nodes):
+            self.saw("the power of all goes while a majority writes")
+
+    def woke(self, node: "SimNode", slept: bool, newest: Term) -> None:
+        """A process that stood still goes on; `slept`: its machine was suspended. `newest`: the last leader's term."""
+        process = node.process
+        if process is None or not node.record.leads or newest <= node.record.leads:
+            return
+        if not slept:
+            self.saw("a leader that stood still while another one was elected")
+        elif process.replica.raft.configuration.lease_reads:
+            self.saw("a leader with a lease that slept while another one was elected")
 
     def stopped(self, node: "SimNode", process: "Process", error: DEngineError) -> None:
         """A process ends by itself."""
@@ -141,8 +191,15 @@ class Sightings:
         self.saw("a suffix that is replaced")
         if record.log.last_index - index + 1 >= LONG_SUFFIX:
             self.saw("a long suffix that is replaced")
+        if record.log.last_index - index + 1 >= VERY_LONG_SUFFIX:
+            self.saw("ten thousand entries that are replaced by others")
         if having * 2 > voters:
             self.saw("an entry that a majority had, and that is replaced")
+
+    def begun_anew(self, record: "NodeRecord") -> None:
+        """The node's log is about to be replaced by a snapshot."""
+        if record.log.last_index - record.commit_index >= VERY_LONG_SUFFIX:
+            self.saw("ten thousand entries that are replaced by a snapshot")
 
     def committed(self, first_term: Term, own_term: Term) -> None:
         """A leader commits up to an entry of its own term."""

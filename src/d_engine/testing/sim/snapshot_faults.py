@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from d_engine.testing.sim.world import World
 
 
-def _ask(world: "World", node: SimNode) -> None:
+def ask_snapshot(world: "World", node: SimNode) -> None:
+    """The node is asked to take one now."""
+
     def done(header: SnapshotHeader | None, error: DEngineError | None) -> None:
         world.trace.count(f"snapshot: asked for, {'done' if error is None else error.code}")
 
@@ -33,7 +35,7 @@ def _snapshot_one(world: "World", rng: Random) -> Undo:
     nodes = [node for node in world.nodes.values() if node.alive]
     if not nodes:
         raise NotNow
-    _ask(world, rng.choice(nodes))
+    ask_snapshot(world, rng.choice(nodes))
     return nothing
 
 
@@ -41,8 +43,8 @@ def _snapshot_one(world: "World", rng: Random) -> Undo:
 def _snapshot_all(world: "World", rng: Random) -> Undo:
     """All nodes at once, twice: logs become as short as they may."""
     for node in world.nodes.values():
-        _ask(world, node)
-        world.events.after(rng.randrange(SECOND), _ask, world, node)
+        ask_snapshot(world, node)
+        world.events.after(rng.randrange(SECOND), ask_snapshot, world, node)
     return nothing
 
 
@@ -56,7 +58,7 @@ def _left_behind(world: "World", rng: Random) -> Undo:
     undo = cut_between(world, [node], others)
     for other in others:
         for _ in range(4):
-            world.events.after(rng.randrange(2 * SECOND), _ask, world, world.nodes[other])
+            world.events.after(rng.randrange(2 * SECOND), ask_snapshot, world, world.nodes[other])
     return undo
 
 

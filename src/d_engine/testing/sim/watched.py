@@ -118,6 +118,7 @@ class WatchedStorage:
 
     def reset(self, snapshot: SnapshotMeta) -> None:
         self._count("snapshot: log begun anew")
+        self._safety.sightings.begun_anew(self._record)
         self._record.log.reset(snapshot.index, snapshot.term)
         self._record.configurations = [(snapshot.index, snapshot.configuration)]
         self._storage.reset(snapshot)

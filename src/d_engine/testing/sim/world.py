@@ -19,6 +19,7 @@ from d_engine.replica.settings import ReplicaSettings
 from d_engine.storage.wal import WalStorage
 from d_engine.testing.sim import (
     divergence_faults,
+    lasting_faults,
     log_faults,
     machine_faults,
     membership_faults,
@@ -52,6 +53,7 @@ from d_engine.testing.sim.wires import NetworkSettings
 __all__ = [
     "World",
     "divergence_faults",
+    "lasting_faults",
     "log_faults",
     "machine_faults",
     "membership_faults",
@@ -72,7 +74,10 @@ class World:
         self.nodes: dict[NodeId, SimNode] = {}
         self.atlas = Atlas(self.nodes)
         self.overlays = Overlays()
-        self._undos: dict[int, Undo] = {}
+        self.in_force: dict[int, tuple[Undo, int]] = {}
+        """Of the faults in force: how to undo it, and how much was committed when it came."""
+        self.alone = False
+        """The fault in force wants no other one beside it."""
         self._rng = split(script.seed, script.profile, "world")
         self.fabric = Fabric(
             self.events,
@@ -103,6 +108,7 @@ class World:
             make_storage=lambda disk, seed: WalStorage(disk, seed, features.segment_bytes),
             make_machine=make_machine,
             watcher=self,
+            segment_bytes=features.segment_bytes,
             turn_delay=features.turn_delay,
         )
         self.shared = shared
@@ -251,7 +257,8 @@ class World:
     def begin(self) -> None:
         """Everything starts, faults are planned."""
         if self.script.features.same_timers:
-            self.trace.count("feature: identical timers")
+            parity = "odd" if self.script.nodes % 2 else "even"
+            self.trace.count(f"feature: identical timers, an {parity} number of nodes")
         for node in self.ids[: self.script.nodes]:
             self.events.after(self._rng.randrange(20 * MILLISECOND), self.start, node)
         for node in self.ids[self.script.nodes :]:
@@ -264,7 +271,10 @@ class World:
     def _inject(self, number: int, planned: PlannedFault) -> None:
         if self.healing:
             return
+        committed = len(self.shared.safety.committed)
         try:
+            if self.alone:
+                raise NotNow
             undo = FAULTS[planned.name](self, Random(planned.seed))
         except NotNow:
             self.trace.counters[f"no place for {planned.name}"] += 1
@@ -273,16 +283,18 @@ class World:
         self.trace.note(
             self.events.now, 0, "fault", number, f"fault {planned.name} for {planned.duration / 1e9:.3f} s"
         )
-        self._undos[number] = undo
+        self.in_force[number] = (undo, committed)
         self.events.after(max(planned.duration, LEAST_DURATIONS.get(planned.name, 0)), self._undo, number)
 
     def _undo(self, number: int) -> None:
-        undo = self._undos.pop(number, None)
-        if undo is not None:
-            self.trace.note(
-                self.events.now, 0, "undo", number, f"fault {self.script.faults[number].name} is over"
-            )
-            undo()
+        found = self.in_force.pop(number, None)
+        if found is None:
+            return
+        (undo, committed), name = found, self.script.faults[number].name
+        if len(self.shared.safety.committed) > committed:
+            self.trace.counters[f"work goes on under: {name}"] += 1
+        self.trace.note(self.events.now, 0, "undo", number, f"fault {name} is over")
+        undo()
 
     # --- phase two ------------------------------------------------------------------------------------------
 
@@ -291,7 +303,7 @@ class World:
         self.healing = True
         self.fleet.stop()
         self.trace.note(self.events.now, 0, "heal", 0, "all faults are over")
-        for number in sorted(self._undos):
+        for number in sorted(self.in_force):
             self._undo(number)
         self.fabric.wires.heal()
         self.atlas.heal()
