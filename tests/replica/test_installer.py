@@ -307,6 +307,23 @@ def test_room_is_no_matter_for_a_snapshot_that_is_not_needed_any_more() -> None:
     assert receiving.deadline is None
 
 
+def test_nobody_else_waits_for_a_snapshot_that_is_on_its_way() -> None:
+    """Its parts get lost, so it is under way all the time. Each write commits all the same, at once."""
+    cluster = left_behind()
+    cluster.spoil = lambda sender, to, message: None if isinstance(message, SnapshotChunk) else message
+    let_in(cluster, 100)
+    before = cluster[2].replica.applier.applied_index
+    for _ in range(20):
+        cluster.put(1)
+    assert requests(cluster)
+    assert cluster[3].replica.applier.applied_index < before
+    cluster.run()
+    assert cluster[2].replica.applier.applied_index >= before + 20
+    cluster.spoil = lambda sender, to, message: message
+    cluster.run(3000)
+    assert is_whole(cluster)
+
+
 def test_progress_is_told() -> None:
     cluster = left_behind()
     interrupt(cluster, 3)
