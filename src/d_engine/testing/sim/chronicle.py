@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from d_engine.client.feed import WatchBatch
-from d_engine.kv.events import Event, Removed, Write, event_of
+from d_engine.kv.events import Event, Removed, Write
 from d_engine.kv.history import RUN_BYTES, WRITE_BYTES
 from d_engine.kv.key_value import KeyValue
 from d_engine.kv.watching import Selection
@@ -77,5 +77,23 @@ class Chronicle:
             return ()
         selection = record.selection
         writes = [write for write in self.writes if selection.has(write[0].key) and selection.wants(write)]
-        written: list[Event] = [event_of(write, selection.previous) for write in writes]
+        written: list[Event] = [_event(write, selection.previous) for write in writes]
         return check_watch(written, record.told, lambda event: True, record.after)
+
+
+def _event(write: Write, previous: bool) -> Event:
+    """What a watcher is to be told of it; made here, not by the code that is tested."""
+    entry, before = write
+    known = before if previous else None
+    if isinstance(entry, Removed):
+        return Event(entry.key, None, entry.cause, entry.mod_revision, previous=known)
+    return Event(
+        entry.key,
+        entry.value,
+        "put",
+        entry.mod_revision,
+        entry.create_revision,
+        entry.version,
+        entry.lease,
+        known,
+    )
