@@ -12,9 +12,9 @@ from d_engine.format.entry import Entry, EntryKind
 from d_engine.format.frames import FrameKind, decode_frame, encode_frame
 from d_engine.format.hello import Channel, Greeting, Hello, Refusal, decode_greeting, encode_greeting
 from d_engine.format.messages import AppendRequest, Forward, encode_message
-from d_engine.runtime import peers as peers_module
+from d_engine.replica import peering
+from d_engine.replica.peering import SEND_LIMITS, SILENCE_MESSAGES
 from d_engine.runtime.connection import SILENCE_MS
-from d_engine.runtime.peers import CONTROL_LIMIT_BYTES, DATA_LIMIT_BYTES, SILENCE_MESSAGES
 from tests.runtime.conftest import Run
 from tests.runtime.nodes import CLUSTER, Node, connected, heartbeat, until
 
@@ -155,10 +155,11 @@ def test_queue_to_a_member_that_does_not_read_is_bounded(run: Run) -> None:
             node.network.send(2, Channel.DATA, append(number, 1_000_000))
             await asyncio.sleep(0)
             peak = max(peak, node.network.queued_bytes(2))
-        assert DATA_LIMIT_BYTES // 2 < peak <= DATA_LIMIT_BYTES
+        limit = SEND_LIMITS[Channel.DATA]
+        assert limit // 2 < peak <= limit
         for number in range(20_000):
             node.network.send(2, Channel.CONTROL, heartbeat(number))
-        assert node.network.queued_bytes(2) <= DATA_LIMIT_BYTES + CONTROL_LIMIT_BYTES
+        assert node.network.queued_bytes(2) <= limit + SEND_LIMITS[Channel.CONTROL]
         node.stop()
         await stranger.stop()
 
@@ -166,7 +167,7 @@ def test_queue_to_a_member_that_does_not_read_is_bounded(run: Run) -> None:
 
 
 def test_a_member_that_answers_nothing_is_dialled_anew(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers_module, "SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(peering, "SILENCE", 0)
 
     async def scenario() -> None:
         node, stranger = await Node(1).start(), await Stranger(2).start()

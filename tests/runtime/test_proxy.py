@@ -6,7 +6,8 @@ import pytest
 
 from d_engine.format.hello import Channel
 from d_engine.format.messages import Forward
-from d_engine.runtime import peers as peers_module
+from d_engine.replica import peering
+from d_engine.replica.settings import MILLISECOND, SECOND
 from tests.runtime.conftest import Run
 from tests.runtime.nodes import Node, heartbeat, until
 from tests.system.proxy import Direction, FaultProxy
@@ -53,7 +54,7 @@ class Scene:
 @pytest.fixture(autouse=True)
 def no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is never found out unless a test says so."""
-    monkeypatch.setattr(peers_module, "SILENCE_SECONDS", 1000.0)
+    monkeypatch.setattr(peering, "SILENCE", 1000 * SECOND)
 
 
 def test_reset_and_cut(run: Run) -> None:
@@ -98,7 +99,7 @@ def test_stalled_line_keeps_everything(run: Run) -> None:
 def test_half_open_line_is_given_up_when_nothing_comes_back(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers_module, "SILENCE_SECONDS", 0.02)
+    monkeypatch.setattr(peering, "SILENCE", 20 * MILLISECOND)
 
     async def scenario() -> None:
         scene = await Scene().start()

@@ -7,7 +7,7 @@ with `@fault` and name it in a profile:
     @fault("reset_connection")
     def _reset(world: World, rng: Random) -> Undo:
         a, b = rng.choice(world.pairs())
-        world.fabric.break_connection(a, b)
+        world.fabric.break_connections(a, b)
         return nothing
 
 Each firing is counted under "fault: name". Damage that cannot be undone goes through the *atlas* (`World.may_damage`),
@@ -265,7 +265,7 @@ def _narrow_link(world: "World", rng: Random) -> Undo:
             safety.sightings.saw("a majority that goes on while a follower gets its messages at a trickle")
         several(undos)()
         for other in others:
-            world.fabric.break_connection(other, node)
+            world.fabric.break_connections(other, node)
 
     return undo
 
@@ -280,8 +280,9 @@ def _clog(world: "World", rng: Random) -> Undo:
 
 @fault("reset_connection")
 def _reset_connection(world: "World", rng: Random) -> Undo:
+    """Between two members, all or one in two."""
     a, b = rng.choice(world.pairs())
-    world.fabric.break_connection(a, b)
+    world.fabric.break_connections(a, b, rng.choice((0.5, 1.0)))
     return nothing
 
 

@@ -1,16 +1,23 @@
-"""Directed links: how long a message takes from one machine to another, and whether it comes at all.
+"""Directed links: how long a message takes from one machine to another, and whether it comes at all; and the ends of
+the connections over them.
 
 A link is either *stream-like*, as TCP makes it (in order, nothing lost while the connection lasts; what the network
 loses only comes later), or *bare*: messages are lost, doubled and overtake each other. Consensus must be safe on both.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+from typing import TYPE_CHECKING
 
 from d_engine.format.hello import Channel
-from d_engine.format.ids import Nanoseconds
+from d_engine.format.ids import Nanoseconds, NodeId
 from d_engine.format.messages import AppendRequest, Forward, PeerMessage, SnapshotChunk
 from d_engine.testing.sim.events import MICROSECOND, MILLISECOND, SECOND
+
+if TYPE_CHECKING:
+    from d_engine.replica.peering import Neighbour
+    from d_engine.testing.sim.network import Dialer, SimNetwork
 
 RETRANSMISSION: Nanoseconds = 200 * MILLISECOND
 SMALL_MESSAGE_BYTES = 64
@@ -30,35 +37,18 @@ class Quality:
 
 @dataclass(slots=True)
 class Link:
-    """From one node to another. `cuts` counts the faults that cut it, `epoch` the connections that it has carried; what
-    an epoch before `living_since` carried was meant for a process that is dead."""
+    """From one node to another. `cuts` counts the faults that cut it."""
 
     quality: Quality
     cuts: int = 0
     clogs: int = 0
-    epoch: int = 0
-    living_since: int = 0
-    ready: dict[Channel, Nanoseconds] = field(default_factory=dict)
-    queued: dict[Channel, int] = field(default_factory=dict)
-    held: list[tuple[Channel, PeerMessage, int]] = field(default_factory=list)
-    """What waits for a cut or clogged link to open again."""
+    held: list[tuple[Callable[..., None], tuple[object, ...]]] = field(default_factory=list)
+    """What waits for a cut or clogged link to open again, in calls."""
 
     @property
     def blocked(self) -> bool:
         """Nothing gets through now."""
         return self.cuts > 0 or self.clogs > 0
-
-    def reset(self) -> None:
-        """Another connection; what was under way is lost."""
-        self.epoch += 1
-        self.ready.clear()
-        self.queued.clear()
-        self.held.clear()
-
-    def receiver_died(self) -> None:
-        """What was under way will never be read."""
-        self.reset()
-        self.living_since = self.epoch
 
     def delay(self, rng: Random, stream: bool) -> Nanoseconds:
         """How long this message takes, by its own; -1 if it is lost."""
@@ -70,18 +60,40 @@ class Link:
             delay += RETRANSMISSION
         return delay
 
-    def arrival(
-        self, now: Nanoseconds, delay: Nanoseconds, channel: Channel, size: int, in_order: bool
-    ) -> Nanoseconds:
+
+@dataclass(slots=True, eq=False)
+class End:
+    """One side of a connection. What is sent from there goes over `link`, at most `limit` bytes at a time. It is `open`
+    as long as its kernel knows nothing else, and `over` when its process has learned of that. Nobody reads any more
+    from a `dropped` one: its process is dead, or closed it itself."""
+
+    owner: "SimNetwork"
+    peer: NodeId
+    channel: Channel
+    link: Link
+    limit: int
+    other: "End" = field(init=False)
+    neighbour: "Neighbour[End] | None" = None
+    """Set when the greeting is over."""
+    dialer: "Dialer | None" = None
+    """On the side that dialled."""
+    open: bool = True
+    over: bool = False
+    dropped: bool = False
+    queued: int = 0
+    _ready: Nanoseconds = 0
+
+    def arrival(self, now: Nanoseconds, delay: Nanoseconds, size: int, in_order: bool) -> Nanoseconds:
         """When it arrives, behind what was sent before if order is kept, and with its share of the bandwidth."""
         time = now + delay
-        if in_order or self.quality.bytes_per_second:
-            before = self.ready.get(channel, 0)
-            if self.quality.bytes_per_second:
-                before += size * SECOND // self.quality.bytes_per_second
+        rate = self.link.quality.bytes_per_second
+        if in_order or rate:
+            before = self._ready
+            if rate:
+                before += size * SECOND // rate
             if before > time:
                 time = before
-            self.ready[channel] = time
+            self._ready = time
         return time
 
 

@@ -1,10 +1,13 @@
-"""The simulated network: links between all nodes, connections over them, and each process's `Network` port.
+"""The simulated network: the connections between all processes, and each process's `Network` port.
 
-Two nodes have one connection, over which both channels run. Either side dials when it was told of the other and there
-is no connection; greetings are exchanged and admitted as in production, by the replicas themselves. A connection ends
-when a process dies, when a replica asks for it, or when a link has been cut for as long as a network stack takes to
-notice. Until then a cut link only holds messages back, so short cuts look like delays. What is told to a replica comes
-as an event of its node: a paused node learns it later.
+What a node does with its connections is the production's own decision (`d_engine.replica.peering`); here is only what
+becomes of it. A connection is dialled, greeted and admitted as in production, by the replicas themselves, and has two
+ends that need not agree: either closes its own, and the other one hears of that when the news gets through.
+
+Connections end when a process gives them up or dies, and when a link has been cut for as long as a network stack takes
+to notice. Until then a cut link only holds messages back, so short cuts look like delays. Of a machine that lost its
+power nothing is heard before it runs again. What happens to a process comes as an event of its node: a paused node
+learns it later.
 """
 
 from collections.abc import Callable
@@ -12,233 +15,301 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
-from d_engine.format.hello import Channel, Hello, Refusal
+from d_engine.format.hello import Channel, Greeting, Hello, Refusal
 from d_engine.format.ids import Nanoseconds, NodeId
 from d_engine.format.messages import PeerMessage
-from d_engine.testing.sim.events import MILLISECOND, EventQueue
-from d_engine.testing.sim.links import Quality
+from d_engine.replica.peering import JITTER_BITS, SEND_LIMITS, SILENT, Backoff, Neighbour, Peering
+from d_engine.runtime.connection import GREETING_SECONDS
+from d_engine.runtime.greeting import CONNECT_SECONDS
+from d_engine.testing.sim.events import SECOND, EventQueue
+from d_engine.testing.sim.links import End, Quality
 from d_engine.testing.sim.trace import Trace
-from d_engine.testing.sim.wires import NetworkSettings, Wires
+from d_engine.testing.sim.wires import NetworkSettings, Way, Wires
+
+_CONNECT: Nanoseconds = int(CONNECT_SECONDS * SECOND)
+_GREETING: Nanoseconds = int(GREETING_SECONDS * SECOND)
 
 
 class Endpoint(Protocol):
-    """A node as the network sees it. `awake` is false while the process is down or stands still."""
-
-    @property
-    def awake(self) -> bool: ...
-
-    @property
-    def alive(self) -> bool: ...
+    """A process as the network sees it. All that happens there goes through `enter`."""
 
     @property
     def address(self) -> str: ...
 
-    def wants(self, peer: NodeId, address: str) -> bool: ...
+    def enter(self, function: Callable[..., object], *arguments: object) -> None: ...
 
-    def hello(self) -> Hello: ...
+    def hello(self, channel: Channel) -> Hello: ...
 
     def admit(self, hello: Hello) -> Refusal | None: ...
 
-    def receive(self, sender: NodeId, message: PeerMessage) -> None: ...
+    def receive(self, end: End, message: PeerMessage) -> None: ...
 
-    def connected(self, hello: Hello) -> None: ...
-
-    def lost(self, peer: NodeId) -> None: ...
+    def reachable(self, peer: NodeId, reachable: bool) -> None: ...
 
     def refused(self, peer: NodeId, refusal: Refusal) -> None: ...
 
-
-@dataclass(slots=True)
-class _Pair:
-    """Two nodes, and whether a connection stands between them. `told` lists who believes so."""
-
-    up: bool = False
-    dialling: bool = False
-    serial: int = 0
-    pause: Nanoseconds = 0
-    told: dict[NodeId, bool] = field(default_factory=dict)
+    def note(self, peer: NodeId, what: str) -> None: ...
 
 
 class Fabric:
-    """All nodes, the wires between them, and the connections over these."""
+    """The wires between all machines, the connections over them, and the processes that listen."""
 
     def __init__(self, events: EventQueue, rng: Random, trace: Trace, settings: NetworkSettings) -> None:
         self.settings = settings
-        self.wires = Wires(events, rng, trace, settings, self._arrived)
+        self.events = events
+        self.rng = rng
+        self.trace = trace
+        self.wires = Wires(events, rng, trace, settings, _arrived)
         self.spy: Callable[[PeerMessage], bool] | None = None
         """Sees every message that leaves; one of which it says True is lost."""
-        self._events = events
-        self._rng = rng
-        self._trace = trace
-        self._nodes: dict[NodeId, Endpoint] = {}
-        self._pairs: dict[tuple[NodeId, NodeId], _Pair] = {}
+        self.listening: dict[NodeId, SimNetwork] = {}
+        self.dark: dict[NodeId, list[End]] = {}
+        """Machines without power, and the ends that do not know it yet."""
+        self._ends: dict[Way, list[End]] = {}
 
-    def add(self, node: NodeId, endpoint: Endpoint, qualities: dict[NodeId, tuple[Quality, Quality]]) -> None:
+    def add(self, node: NodeId, qualities: dict[NodeId, tuple[Quality, Quality]]) -> None:
         """A machine; for each other one, the links to it and from it."""
-        self._nodes[node] = endpoint
         for other, (there, back) in qualities.items():
             self.wires.add(node, other, there)
             self.wires.add(other, node, back)
-            self._pairs[node, other] = self._pairs[other, node] = _Pair()
+            self._ends[node, other], self._ends[other, node] = [], []
 
-    def connected_to(self, node: NodeId) -> list[NodeId]:
-        """With whom it has a connection."""
-        return [other for a, other in sorted(self._pairs) if a == node and self._pairs[a, other].up]
+    # --- connections ----------------------------------------------------------------------------------------
 
-    def send(
-        self, source: NodeId, to: NodeId, channel: Channel, message: PeerMessage, skew: Nanoseconds
-    ) -> None:
-        """Best effort. `skew` is how much later than now it really leaves."""
-        if self.spy is not None and self.spy(message):
-            return
-        pair = self._pairs.get((source, to))
-        if pair is None or not pair.up:
-            self._trace.counters["net: not connected"] += 1
-        else:
-            self.wires.send((source, to), channel, message, skew)
+    def connect(self, source: "SimNetwork", to: "SimNetwork", channel: Channel) -> End:
+        """A new connection; the end of the side that dials."""
+        limit = SEND_LIMITS[channel]
+        end = End(source, to.node, channel, self.wires.link(source.node, to.node), limit)
+        other = End(to, source.node, channel, self.wires.link(to.node, source.node), limit)
+        end.other, other.other = other, end
+        self._ends[source.node, to.node].append(end)
+        self._ends[to.node, source.node].append(other)
+        return end
 
-    def _arrived(self, source: NodeId, to: NodeId, message: PeerMessage) -> None:
-        self._nodes[to].receive(source, message)
+    def close(self, end: End) -> None:
+        """On this side. The other one hears of it if it does not know."""
+        if end.open:
+            self._shut(end)
+            self.wires.carry(end, self._closed, end.other)
+
+    def _closed(self, end: End) -> None:
+        """The kernel finds that the connection is closed."""
+        if end.open:
+            self._shut(end)
+            end.owner.endpoint.enter(end.owner.ended, end)
+
+    def _shut(self, end: End) -> None:
+        end.open = False
+        self._ends[end.owner.node, end.peer].remove(end)
 
     # --- faults ---------------------------------------------------------------------------------------------
 
     def cut(self, source: NodeId, to: NodeId) -> None:
-        """Nothing gets through in this direction; after a while the connection breaks."""
-        link, pair = self.wires.link(source, to), self._pairs[source, to]
+        """Nothing gets through in this direction; after a while each side finds that its connections are broken."""
+        link = self.wires.link(source, to)
         link.cuts += 1
         if link.cuts == 1:
-            notice = int(self.settings.notice_after * (0.2 + self._rng.random()))
-            self._events.after(notice, self._notice, source, to, pair.serial)
+            for way in ((source, to), (to, source)):
+                notice = int(self.settings.notice_after * (0.2 + self.rng.random()))
+                self.events.after(notice, self._notice, source, to, list(self._ends[way]))
 
     def mend(self, source: NodeId, to: NodeId) -> None:
         """The opposite of one `cut`."""
         self.wires.link(source, to).cuts -= 1
         self.wires.release(source, to)
 
-    def break_connection(self, a: NodeId, b: NodeId) -> None:
-        """Reset: both sides notice at once, what was under way is lost."""
-        self._down(a, b)
+    def _notice(self, source: NodeId, to: NodeId, ends: list[End]) -> None:
+        if self.wires.link(source, to).cuts:
+            for end in ends:
+                if end.open:
+                    self.trace.counters["net: connection broken"] += 1
+                    self.close(end)
+                    end.owner.endpoint.enter(end.owner.ended, end)
 
-    def _notice(self, source: NodeId, to: NodeId, serial: int) -> None:
-        pair = self._pairs[source, to]
-        if pair.serial == serial and self.wires.link(source, to).cuts:
-            self._down(source, to)
+    def break_connections(self, a: NodeId, b: NodeId, share: float = 1.0) -> None:
+        """Reset all that they have, or a share of them: both sides notice at once, what was under way is lost."""
+        for end in list(self._ends[a, b]):
+            if share == 1.0 or self.rng.random() < share:
+                self.trace.counters["net: connection broken"] += 1
+                self._closed(end)
+                self._closed(end.other)
 
-    # --- connections ----------------------------------------------------------------------------------------
+    # --- processes ------------------------------------------------------------------------------------------
 
-    def process_started(self, node: NodeId) -> None:
-        """It listens now; who wants to talk to it dials."""
-        for other in sorted(self._nodes):
-            if other != node:
-                self._pairs[node, other].pause = 0
-                self.dial(node, other)
+    def process_started(self, network: "SimNetwork") -> None:
+        """It listens now. Whoever has a connection with an earlier one, and has not noticed, does now."""
+        self.listening[network.node] = network
+        for end in self.dark.pop(network.node, ()):
+            self.events.after(2 * end.link.quality.latency, self._closed, end)
 
     def process_died(self, node: NodeId, silently: bool) -> None:
-        """The others notice at once, unless the whole machine went silent."""
-        for other in sorted(self._nodes):
-            if other == node:
-                continue
-            pair = self._pairs[node, other]
-            was_up, pair.up = pair.up, False
-            pair.serial += 1
-            pair.told.pop(node, None)
-            self.wires.link(other, node).receiver_died()
-            if was_up:
-                link = self.wires.link(node, other)
-                delay = self.settings.notice_after if silently else 2 * link.quality.latency
-                self._events.after(delay, self._notice_death, node, other, link.epoch)
+        """The others are told by the kernel, unless the whole machine went silent."""
+        self.listening.pop(node, None)
+        ends = [end for way, ends in self._ends.items() if way[0] == node for end in ends]
+        if silently:
+            self.dark[node] = [end.other for end in ends]
+        for end in ends:
+            end.dropped = True
+            if silently:
+                self._shut(end)
+                self.events.after(self.settings.notice_after, self._closed, end.other)
+            else:
+                self.close(end)
 
-    def _notice_death(self, node: NodeId, other: NodeId, epoch: int) -> None:
-        link = self.wires.link(node, other)
-        if link.epoch == epoch:
-            link.reset()
-            self._tell_lost(other, node)
-            self.dial(node, other)
 
-    def dial(self, a: NodeId, b: NodeId) -> None:
-        """See that there is a connection, if one of them wants it."""
-        pair = self._pairs[a, b]
-        if not pair.up and not pair.dialling:
-            pair.dialling = True
-            pause = max(pair.pause, self.settings.dial_pause // 50)
-            pair.pause = min(1000 * MILLISECOND, max(2 * pair.pause, self.settings.dial_pause))
-            self._events.after(int(pause * (0.5 + self._rng.random() / 2)), self._greet, a, b)
+def _arrived(end: End, message: PeerMessage) -> None:
+    end.owner.endpoint.receive(end, message)
 
-    def _greet(self, a: NodeId, b: NodeId) -> None:
-        pair = self._pairs[a, b]
-        pair.dialling = False
-        one, other = self._nodes[a], self._nodes[b]
-        if pair.up or not one.alive or not other.alive:
-            return
-        if not (one.wants(b, other.address) or other.wants(a, one.address)):
-            return
-        if self.wires.link(a, b).blocked or self.wires.link(b, a).blocked or not one.awake or not other.awake:
-            self.dial(a, b)
-            return
-        hello_a, hello_b = one.hello(), other.hello()
-        refusal_b, refusal_a = other.admit(hello_a), one.admit(hello_b)
-        if refusal_a is not None or refusal_b is not None:
-            self._trace.count("net: connection refused")
-            if refusal_b is not None:
-                one.refused(b, refusal_b)
-            if refusal_a is not None:
-                other.refused(a, refusal_a)
-            self.dial(a, b)
-            return
-        self._up(a, b, hello_a, hello_b)
 
-    def _up(self, a: NodeId, b: NodeId, hello_a: Hello, hello_b: Hello) -> None:
-        pair = self._pairs[a, b]
-        for node, peer in ((a, b), (b, a)):
-            self.wires.link(node, peer).reset()
-            self._tell_lost(node, peer)
-        pair.up = True
-        pair.serial += 1
-        pair.pause = 0
-        for node, hello in ((a, hello_b), (b, hello_a)):
-            pair.told[node] = True
-            self._nodes[node].connected(hello)
+@dataclass(slots=True, eq=False)
+class Dialer:
+    """Keeps one connection dialled. `end` is that of the present attempt, or connection."""
 
-    def _down(self, a: NodeId, b: NodeId) -> None:
-        pair = self._pairs[a, b]
-        if not pair.up:
-            return
-        pair.up = False
-        pair.serial += 1
-        self._trace.counters["net: connection broken"] += 1
-        for node, peer in ((a, b), (b, a)):
-            self.wires.link(node, peer).reset()
-            self._tell_lost(node, peer)
-        self.dial(a, b)
-
-    def _tell_lost(self, node: NodeId, peer: NodeId) -> None:
-        if self._pairs[node, peer].told.pop(node, False):
-            self._nodes[node].lost(peer)
+    neighbour: Neighbour[End]
+    channel: Channel
+    backoff: Backoff = field(default_factory=Backoff)
+    end: End | None = None
+    began: Nanoseconds = 0
+    stopped: bool = False
 
 
 class SimNetwork:
     """One process's port."""
 
-    def __init__(self, fabric: Fabric, node: NodeId) -> None:
-        self._fabric = fabric
-        self._node = node
-        self.peers: dict[NodeId, str] = {}
+    def __init__(self, fabric: Fabric, node: NodeId, endpoint: Endpoint) -> None:
+        self.node = node
+        self.endpoint = endpoint
         self.skew: Nanoseconds = 0
-        """How much later than now things happen, within an event in which the process was held up."""
+        """How much later than now things are sent, within an event in which the process was held up."""
+        self._fabric = fabric
+        self._peering: Peering[End] = Peering(self)
+        self._dialers: dict[NodeId, list[Dialer]] = {}
 
     def send(self, to: NodeId, channel: Channel, message: PeerMessage) -> None:
         """Best effort."""
-        self._fabric.send(self._node, to, channel, message, self.skew)
+        fabric = self._fabric
+        if fabric.spy is not None and fabric.spy(message):
+            return
+        neighbour = self._peering.neighbours.get(to)
+        end = neighbour.paths.get(channel) if neighbour is not None else None
+        if neighbour is None or end is None:
+            fabric.trace.counters["net: not connected"] += 1
+            return
+        fabric.wires.send(end, message, self.skew)
+        if channel is Channel.CONTROL and neighbour.silence.sent(fabric.events.now):
+            fabric.trace.count("net: silent member given up")
+            self._peering.give_up(neighbour, SILENT)
 
     def set_peers(self, peers: dict[NodeId, str]) -> None:
         """Keep connections to these and to nobody else."""
-        self.peers = dict(peers)
-        for other in self._fabric.connected_to(self._node):
-            if other not in peers:
-                self._fabric.break_connection(self._node, other)
-        for peer in peers:
-            self._fabric.dial(self._node, peer)
+        self._peering.set_peers(peers)
 
     def disconnect(self, peer: NodeId) -> None:
-        """Drop the connection; dialling goes on."""
-        self._fabric.break_connection(self._node, peer)
+        """Drop the connections; dialling goes on."""
+        if neighbour := self._peering.neighbours.get(peer):
+            self._peering.give_up(neighbour, "the replica asked for it")
+
+    # --- for the peering: see `Connector` -------------------------------------------------------------------
+
+    def keep_dialled(self, neighbour: Neighbour[End], channel: Channel) -> None:
+        dialer = Dialer(neighbour, channel)
+        self._dialers.setdefault(neighbour.peer, []).append(dialer)
+        self._later(0, self._dial, dialer)
+
+    def stop_dialling(self, neighbour: Neighbour[End]) -> None:
+        for dialer in self._dialers.pop(neighbour.peer, ()):
+            dialer.stopped = True
+            if dialer.end is not None and dialer.end.neighbour is None and not dialer.end.over:
+                self.abort(dialer.end, "dialling stops")
+
+    def abort(self, connection: End, why: str) -> None:
+        connection.dropped = True
+        self._fabric.close(connection)
+        self._over(connection)
+
+    def reachable(self, peer: NodeId, reachable: bool) -> None:
+        self._later(0, self.endpoint.reachable, peer, reachable)
+
+    def note(self, peer: NodeId, what: str) -> None:
+        self.endpoint.note(peer, what)
+
+    # --- what happens to connections ------------------------------------------------------------------------
+
+    def ended(self, end: End) -> None:
+        """The connection was closed by somebody else."""
+        if end.neighbour is not None:
+            self._peering.ended(end.neighbour, end.channel, end, "closed")
+        self._over(end)
+
+    def _dial(self, dialer: Dialer) -> None:
+        if dialer.stopped:
+            return
+        fabric, peer = self._fabric, dialer.neighbour.peer
+        there, back = fabric.wires.link(self.node, peer), fabric.wires.link(peer, self.node)
+        target = fabric.listening.get(peer)
+        dialer.began = fabric.events.now
+        if there.blocked or back.blocked or peer in fabric.dark:
+            self._later(_CONNECT, self._pause, dialer, 0)
+        elif target is None or target.endpoint.address != dialer.neighbour.address:
+            self._later(there.quality.latency + back.quality.latency, self._pause, dialer, 0)
+        else:
+            end = fabric.connect(self, target, dialer.channel)
+            end.dialer, dialer.end = dialer, end
+            hello = self.endpoint.hello(dialer.channel)
+            fabric.wires.carry(end, target.endpoint.enter, target.accept, end.other, hello)
+            self._later(_GREETING, self._greeting_is_over, end)
+
+    def accept(self, end: End, hello: Hello) -> None:
+        """Somebody dialled us and says hello."""
+        if end.over:
+            return
+        wires, back = self._fabric.wires, end.other
+        refusal = self.endpoint.admit(hello)
+        greeting = refusal or self.endpoint.hello(end.channel)
+        wires.carry(end, back.owner.endpoint.enter, back.owner.answered, back, greeting)
+        if refusal is not None:
+            self._refuse(end)
+        else:
+            end.neighbour = self._peering.neighbour(hello.node_id)
+            self._peering.add(end.neighbour, hello, end, dialled=False)
+
+    def answered(self, end: End, greeting: Greeting) -> None:
+        """Who was dialled has answered."""
+        dialer = end.dialer
+        if end.over or dialer is None:
+            return
+        if isinstance(greeting, Refusal):
+            self.abort(end, greeting.text)
+            self.endpoint.refused(end.peer, greeting)
+        elif refusal := self.endpoint.admit(greeting):
+            wires, back = self._fabric.wires, end.other
+            wires.carry(end, back.owner.endpoint.enter, back.owner.endpoint.refused, self.node, refusal)
+            self._refuse(end)
+        else:
+            end.neighbour = dialer.neighbour
+            self._peering.add(dialer.neighbour, greeting, end, dialled=True)
+
+    def _refuse(self, end: End) -> None:
+        self._fabric.trace.count("net: connection refused")
+        self.abort(end, "refused")
+
+    def _greeting_is_over(self, end: End) -> None:
+        if end.neighbour is None and not end.over:
+            self.abort(end, "no answer to the hello")
+
+    # --- inside ---------------------------------------------------------------------------------------------
+
+    def _over(self, end: End) -> None:
+        """The process knows that it is closed; if it dialled it, it dials again after a while."""
+        dialer = end.dialer
+        if dialer is not None and not end.over:
+            established = end.neighbour is not None
+            self._pause(dialer, self._fabric.events.now - dialer.began if established else 0)
+        end.over = True
+
+    def _pause(self, dialer: Dialer, lasted: Nanoseconds) -> None:
+        bits = self._fabric.rng.getrandbits(JITTER_BITS)
+        self._later(dialer.backoff.pause(lasted, bits), self._dial, dialer)
+
+    def _later(self, delay: Nanoseconds, function: Callable[..., object], *arguments: object) -> None:
+        self._fabric.events.after(delay, self.endpoint.enter, function, *arguments)

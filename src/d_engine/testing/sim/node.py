@@ -126,7 +126,7 @@ class SimNode:
             shared.trace.count,
         )
         host = SimHost(self, self.life)
-        network = WatchedNetwork(self)
+        network = WatchedNetwork(self, self.life)
         self.note("starts")
         try:
             incarnation = load_identity(self.disk, self.id, host.random_bits)
@@ -149,7 +149,7 @@ class SimNode:
         self.process = Process(replica, host, machine, network, LogWatch(log_bytes(self.disk)))
         shared.safety.sightings.started(self, self.process)
         self._run(replica.start, ())
-        shared.fabric.process_started(self.id)
+        shared.fabric.process_started(network)
         self.shared.watcher.started(self.id)
 
     def _made(self, entries: Sequence[Entry]) -> None:

@@ -10,6 +10,7 @@ from d_engine.format.ids import LogIndex, Nanoseconds, NodeId
 from d_engine.format.messages import PeerMessage
 from d_engine.raft.effects import LeaderState, Role
 from d_engine.replica.listener import Health
+from d_engine.testing.sim.links import End
 from d_engine.testing.sim.network import SimNetwork
 from d_engine.testing.sim.violations import InvariantBroken
 
@@ -92,8 +93,8 @@ class SimHost:
 class WatchedNetwork(SimNetwork):
     """The `Network` port of one process, which holds every message to what the sender's disk has."""
 
-    def __init__(self, node: "SimNode") -> None:
-        super().__init__(node.shared.fabric, node.id)
+    def __init__(self, node: "SimNode", life: int) -> None:
+        super().__init__(node.shared.fabric, node.id, NodeEndpoint(node, life))
         self._of = node
 
     def send(self, to: NodeId, channel: Channel, message: PeerMessage) -> None:
@@ -142,68 +143,61 @@ class Listener:
 
 
 class NodeEndpoint:
-    """The network's `Endpoint`. A process that stands still learns later what happened."""
+    """The network's `Endpoint`: one process, which learns what happened when it does not stand still."""
 
-    def __init__(self, node: "SimNode") -> None:
+    def __init__(self, node: "SimNode", life: int) -> None:
+        self.address = node.settings.address
         self._node = node
+        self._life = life
 
-    @property
-    def alive(self) -> bool:
-        """A process runs."""
-        return self._node.process is not None
+    def enter(self, function: Callable[..., object], *arguments: object) -> None:
+        """It happens to the process, if that is alive."""
+        self._node.enter(self._life, function, *arguments)
 
-    @property
-    def awake(self) -> bool:
-        """And does not stand still."""
-        return self._node.process is not None and not self._node.standing
-
-    @property
-    def address(self) -> str:
-        """Where the machine is."""
-        return self._node.settings.address
-
-    def wants(self, peer: NodeId, address: str) -> bool:
-        """The replica asked for a connection, and looks for it at that address."""
-        process = self._node.process
-        return process is not None and process.network.peers.get(peer) == address
-
-    def hello(self) -> Hello:
+    def hello(self, channel: Channel) -> Hello:
         """How the node introduces itself."""
-        return self._process.replica.peers.hello(Channel.DATA)
+        return self._process.replica.peers.hello(channel)
 
     def admit(self, hello: Hello) -> Refusal | None:
         """What the node says to somebody who introduces himself."""
         return self._process.replica.peer_admit(hello)
 
-    def receive(self, sender: NodeId, message: PeerMessage) -> None:
+    def receive(self, end: End, message: PeerMessage) -> None:
         """A message has arrived."""
         node, shared = self._node, self._node.shared
-        shared.trace.note(shared.events.now, node.id, type(message).__name__, sender, message)
-        node.enter(node.life, self._receive, sender, message)
+        shared.trace.note(shared.events.now, node.id, type(message).__name__, end.peer, message)
+        node.enter(self._life, self._receive, end, message)
 
-    def _receive(self, sender: NodeId, message: PeerMessage) -> None:
+    def _receive(self, end: End, message: PeerMessage) -> None:
+        neighbour = end.neighbour
+        if neighbour is None or end.dropped:
+            return
         process = self._process
         self._node.shared.safety.sightings.received(self._node, process, message)
+        neighbour.silence.unanswered = 0
         try:
-            process.replica.receive(sender, message)
+            process.replica.receive(end.peer, message)
         except MalformedError as error:
-            text = f"node {self._node.id} calls {message} of node {sender} malformed: {error}"
+            text = f"node {self._node.id} calls {message} of node {end.peer} malformed: {error}"
             raise InvariantBroken("I13", text) from error
 
-    def connected(self, hello: Hello) -> None:
-        """A connection stands."""
-        self._node.note("is connected with node", hello.node_id)
-        self._node.enter(self._node.life, lambda: self._process.replica.peer_connected(hello.node_id))
-
-    def lost(self, peer: NodeId) -> None:
-        """It stands no more."""
-        self._node.note("lost its connection with node", peer)
-        self._node.enter(self._node.life, lambda: self._process.replica.peer_lost(peer))
+    def reachable(self, peer: NodeId, reachable: bool) -> None:
+        """There is a way to the member now, or there is none any more."""
+        replica = self._process.replica
+        if reachable:
+            replica.peer_connected(peer)
+        else:
+            replica.peer_lost(peer)
 
     def refused(self, peer: NodeId, refusal: Refusal) -> None:
-        """The other side does not want one."""
+        """The other side does not want a connection."""
         self._node.note(f"is refused ({refusal.code}) by node", peer)
-        self._node.enter(self._node.life, lambda: self._process.replica.peer_refused(peer, refusal))
+        self._process.replica.peer_refused(peer, refusal)
+
+    def note(self, peer: NodeId, what: str) -> None:
+        """For the trace."""
+        shared = self._node.shared
+        shared.trace.note(shared.events.now, self._node.id, "node", peer, f"with node {peer}: {what}")
 
     @property
     def _process(self) -> "Process":

@@ -1,4 +1,4 @@
-"""The wires between all nodes: what becomes of a message that was sent over a standing connection."""
+"""The wires between all nodes: what becomes of what is sent over a connection."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,11 +7,11 @@ from typing import TypeAlias
 
 import msgspec
 
-from d_engine.format.hello import Channel
 from d_engine.format.ids import Nanoseconds, NodeId
 from d_engine.format.messages import PeerMessage, SnapshotChunk, decode_message, encode_message
+from d_engine.runtime.connection import SILENCE_MS
 from d_engine.testing.sim.events import MILLISECOND, EventQueue
-from d_engine.testing.sim.links import Link, Quality, size_of
+from d_engine.testing.sim.links import End, Link, Quality, size_of
 from d_engine.testing.sim.trace import Trace
 
 Way: TypeAlias = tuple[NodeId, NodeId]
@@ -24,13 +24,11 @@ class NetworkSettings:
 
     stream: bool = True
     encoded: float = 0.1
-    notice_after: Nanoseconds = 1500 * MILLISECOND
-    dial_pause: Nanoseconds = 50 * MILLISECOND
-    queue_bytes: int = 16 * 1024 * 1024
+    notice_after: Nanoseconds = SILENCE_MS * MILLISECOND
 
 
 class Wires:
-    """All directed links. `arrived(source, to, message)` is called at the end of the way."""
+    """All directed links. `arrived(end, message)` is called at the end of the way, with the end that it came to."""
 
     def __init__(
         self,
@@ -38,7 +36,7 @@ class Wires:
         rng: Random,
         trace: Trace,
         settings: NetworkSettings,
-        arrived: Callable[[NodeId, NodeId, PeerMessage], None],
+        arrived: Callable[[End, PeerMessage], None],
     ) -> None:
         self.settings = settings
         self._events = events
@@ -63,66 +61,87 @@ class Wires:
         """All directed links."""
         return sorted(self._links)
 
-    def send(self, way: Way, channel: Channel, message: PeerMessage, skew: Nanoseconds) -> None:
-        """A connection stands. `skew` is how much later than now the message really leaves."""
-        link = self._links[way]
+    def send(self, end: End, message: PeerMessage, skew: Nanoseconds) -> None:
+        """To the other end, if there is room. `skew` is how much later than now the message really leaves."""
         size = size_of(message)
-        queued = link.queued.get(channel, 0) + size
-        if queued > self.settings.queue_bytes and queued > size:
+        queued = end.queued + size
+        if queued > end.limit:
             self._trace.count("net: queue full")
-            return
-        link.queued[channel] = queued
-        if link.blocked:
-            self._hold(link, channel, message, size)
-        else:
-            self._post(way, channel, message, size, skew)
+        elif end.open:
+            end.queued = queued
+            link = end.link
+            if link.cuts or link.clogs:
+                self._hold(end, message, size)
+            else:
+                self._post(end, message, size, skew)
 
-    def _hold(self, link: Link, channel: Channel, message: PeerMessage, size: int) -> None:
-        if self.settings.stream or not link.cuts:
-            link.held.append((channel, message, size))
+    def carry(self, end: End, action: Callable[..., None], *arguments: object) -> None:
+        """What is not lost while there is a way: greetings, and the news that the connection is closed. The action is
+        done when it arrives, in order with what was sent before."""
+        link = end.link
+        if link.blocked:
+            link.held.append((self.carry, (end, action, *arguments)))
+            return
+        arrival = end.arrival(self._events.now, link.delay(self._rng, stream=True), 0, in_order=True)
+        self._events.at(arrival, self._delivered, end, action, arguments)
+
+    def _delivered(self, end: End, action: Callable[..., None], arguments: tuple[object, ...]) -> None:
+        if end.link.blocked:
+            self.carry(end, action, *arguments)
         else:
-            link.queued[channel] -= size
+            action(*arguments)
+
+    def _hold(self, end: End, message: PeerMessage, size: int) -> None:
+        """It waits; on a bare link that is cut it is lost."""
+        if self.settings.stream or not end.link.cuts:
+            end.link.held.append((self._go_on, (end, message, size)))
+        else:
+            end.queued -= size
             self._trace.counters["net: message lost"] += 1
 
-    def _post(self, way: Way, channel: Channel, message: PeerMessage, size: int, skew: Nanoseconds) -> None:
-        rng, stream, link = self._rng, self.settings.stream, self._links[way]
+    def _go_on(self, end: End, message: PeerMessage, size: int) -> None:
+        if end.other.open:
+            self._post(end, message, size, 0)
+
+    def _post(self, end: End, message: PeerMessage, size: int, skew: Nanoseconds) -> None:
+        rng, stream, link = self._rng, self.settings.stream, end.link
         quality = link.quality
         delay = link.delay(rng, stream)
         if delay < 0:
-            link.queued[channel] -= size
+            end.queued -= size
             self._trace.counters["net: message lost"] += 1
             return
         in_order = stream or not quality.reorder or rng.random() >= quality.reorder
         if not in_order:
             self._trace.counters["net: message out of order"] += 1
             delay += int(rng.random() * 20 * quality.latency)
-        arrival = link.arrival(self._events.now + skew, delay, channel, size, in_order)
-        self._events.at(arrival, self._arrive, way, channel, message, size, link.epoch)
+        arrival = end.arrival(self._events.now + skew, delay, size, in_order)
+        self._events.at(arrival, self._arrive, end, message, size)
         if not stream and quality.duplicate and rng.random() < quality.duplicate:
             self._trace.counters["net: message doubled"] += 1
             again = arrival + int(rng.random() * 50 * quality.latency)
-            self._events.at(again, self._arrive, way, channel, message, 0, link.epoch)
+            self._events.at(again, self._arrive, end, message, 0)
 
-    def _arrive(self, way: Way, channel: Channel, message: PeerMessage, size: int, epoch: int) -> None:
-        link = self._links[way]
-        if epoch != link.epoch:
+    def _arrive(self, end: End, message: PeerMessage, size: int) -> None:
+        link, to = end.link, end.other
+        if not to.open:
             # Two connections have no order between them: what was sent on the old one may come late, to the same
             # process.
-            gone = self.settings.stream or epoch < link.living_since
+            gone = self.settings.stream or to.dropped
             if gone or link.blocked or self._rng.random() < 0.5:
                 return
             self._trace.counters["net: message of an earlier connection"] += 1
+        elif link.cuts or link.clogs:
+            self._hold(end, message, size)
+            return
         else:
-            if link.blocked:
-                self._hold(link, channel, message, size)
-                return
-            link.queued[channel] -= size
+            end.queued -= size
         if self._rng.random() < self.settings.encoded:
             head, tail = encode_message(message)
             message = decode_message(head, b"".join(tail))
         if self.to_spoil and isinstance(message, SnapshotChunk) and message.data:
             message = self._spoil(message)
-        self._arrived(*way, message)
+        self._arrived(to, message)
 
     def _spoil(self, chunk: SnapshotChunk) -> SnapshotChunk:
         self.to_spoil -= 1
@@ -136,8 +155,8 @@ class Wires:
         link = self._links[source, to]
         if not link.blocked:
             held, link.held = link.held, []
-            for channel, message, size in held:
-                self._post((source, to), channel, message, size, 0)
+            for call, arguments in held:
+                call(*arguments)
 
     def clog(self, source: NodeId, to: NodeId) -> None:
         """Messages wait; the connection does not break."""

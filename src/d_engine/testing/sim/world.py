@@ -39,7 +39,6 @@ from d_engine.testing.sim.links import Quality
 from d_engine.testing.sim.network import Fabric
 from d_engine.testing.sim.node import SimNode, Surroundings
 from d_engine.testing.sim.overlays import Overlays
-from d_engine.testing.sim.ports import NodeEndpoint
 from d_engine.testing.sim.rng import between, split
 from d_engine.testing.sim.safety import Safety
 from d_engine.testing.sim.script import PlannedFault, Script
@@ -154,7 +153,7 @@ class World:
         machine.disk.tell = lambda done, error: machine.enter(machine.life, done, error)
         qualities = {other: (self._quality(), self._quality()) for other in self.nodes}
         self.nodes[node] = machine
-        self.fabric.add(node, NodeEndpoint(machine), qualities)
+        self.fabric.add(node, qualities)
 
     def _quality(self) -> Quality:
         features = self.script.features
