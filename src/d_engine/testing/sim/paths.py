@@ -199,8 +199,11 @@ class RemotePath:
         self.network = ClientNetwork(events, trace, rng, nodes, quality)
         addresses = [machine.settings.address for machine in nodes.values()]
         rng.shuffle(addresses)
+        # Some stay where they are, whoever leads: else nobody would write through the next leader while others still
+        # read from the last one.
+        endpoints = Endpoints(addresses, discover=rng.random() < 0.5)
         outside = Outside(self.network.dial, rng.uniform)
-        self._dispatcher = Dispatcher(loop.as_event_loop(), Endpoints(addresses), outside=outside)
+        self._dispatcher = Dispatcher(loop.as_event_loop(), endpoints, outside=outside)
         transport = RemoteTransport(loop.as_event_loop(), self._dispatcher)
         self.open_session, self.submit, self.read = transport.open_session, transport.submit, transport.read
         self.watches = RemoteWatches(loop.as_event_loop(), self._dispatcher, timeout)
