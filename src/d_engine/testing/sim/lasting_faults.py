@@ -23,6 +23,8 @@ _ELECTIONS = 10
 _SETTLED: Nanoseconds = 3 * SECOND
 _CATCH_UP: Nanoseconds = 40 * SECOND
 """Windows may be drawn so small that a follower gets one entry a round trip."""
+_LOGS_KEPT = 0.2
+"""How often nobody asks for snapshots."""
 _EVENTS_LEFT = 2500
 """If all faults are healed before others lead, the entries stay; with small windows they would take minutes."""
 _SPARE_ROUNDS = 3
@@ -92,12 +94,21 @@ def _lasting_chain(world: "World", rng: Random) -> Undo:
     return end
 
 
+def _follows(world: "World", node: NodeId, leader: NodeId) -> bool:
+    """It has heard this leader lately."""
+    machine = world.nodes[node]
+    if machine.process is None:
+        return False
+    raft = machine.process.replica.raft
+    return raft.leader == leader and raft.is_led(machine.clocks.boot(world.events.now))
+
+
 @fault("alone_for_long", least=20 * SECOND)
 def _alone_for_long(world: "World", rng: Random) -> Undo:
     """A follower is alone for very long. When it comes back the same node leads on, in the same term."""
     leader = world.leader()
     others = [node for node in world.ids if node != leader]
-    if len(others) < 2:
+    if len(others) < 2 or not all(_follows(world, node, leader) for node in others):
         raise NotNow
     end_alone = _stand_alone(world)
     node = rng.choice(others)
@@ -137,9 +148,12 @@ def _very_long_suffix(world: "World", rng: Random) -> Undo:
     ask_snapshot(world, world.nodes[leader])
     append_at_once(world, leader, VERY_LONG_SUFFIX)
 
+    cuts = rng.random() > _LOGS_KEPT
+
     def go_on() -> None:
         for other in others:
-            ask_snapshot(world, world.nodes[other])
+            if cuts:
+                ask_snapshot(world, world.nodes[other])
             append_alone(world, other, 1)
 
     for second in range(3, 8):
