@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from d_engine.format.ids import NodeId
+from d_engine.format.messages import PeerMessage, TimeoutNow
 from d_engine.testing.sim.events import MILLISECOND, SECOND
 from d_engine.testing.sim.faults import NotNow, Undo, cut, cut_between, fault, several
 from d_engine.testing.sim.machine_faults import transfer_leadership
@@ -80,14 +81,24 @@ def _loyalty_tried(world: "World", rng: Random) -> Undo:
 
 @fault("transfer_and_isolate", least=2 * SECOND)
 def _transfer_and_isolate(world: "World", rng: Random) -> Undo:
-    """The leader is cut off at about the moment when it has told another one to lead."""
+    """The leader hears nobody any more from the moment at which it tells another one to lead."""
+    fabric = world.fabric
     leader, others = _leader_and_others(world, 2)
+    if fabric.spy is not None:
+        raise NotNow
     transfer_leadership(world, rng)
     undos: list[Undo] = []
 
-    def strike() -> None:
-        if not world.healing:
-            undos.append(cut_between(world, [leader], others))
+    def seen(message: PeerMessage) -> bool:
+        if isinstance(message, TimeoutNow):
+            fabric.spy = None
+            undos.extend(cut(world, other, leader) for other in others)
+        return False
 
-    world.events.after(rng.randrange(20 * MILLISECOND), strike)
-    return lambda: several(undos)()
+    def end() -> None:
+        if fabric.spy is seen:
+            fabric.spy = None
+        several(undos)()
+
+    fabric.spy = seen
+    return end

@@ -58,7 +58,8 @@ CLIENTS = ("client_cut", "client_crash", "client_lossy", "client_reset", "burst"
 class Profile:
     """`about` says what it is for. `lease` is the chance that lease reads are on, `rough` that messages are lost,
     doubled and overtake each other all the time, `weights` what clients do more, or besides the usual. Most runs let
-    `usual_pending` commands wait, some `max_pending`. With `snapshots`, they are taken all the time."""
+    `usual_pending` commands wait, some `max_pending`. With `snapshots`, they are taken all the time. `embedded`: how
+    many nodes may have a client of their own."""
 
     about: str
     faults: tuple[str, ...]
@@ -67,6 +68,7 @@ class Profile:
     lease: float = 0.3
     rough: float = 0.3
     weights: dict[str, float] = field(default_factory=dict)
+    embedded: tuple[int, ...] = (1, 2, 3)
     usual_pending: int = 10_000
     max_pending: int = 20
     snapshots: bool = False
@@ -131,6 +133,7 @@ PROFILES: dict[str, Profile] = {
         pauses_ms=(5.0, 20.0, 50.0),
         lease=0.7,
         weights={"get": 10.0},
+        embedded=(3,),
     ),
     "overload": Profile(
         "more than can be done",

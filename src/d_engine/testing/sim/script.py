@@ -108,7 +108,7 @@ def draw_script(
         nodes=size,
         spares=rng.choice((0, 1, 2, 3, 3, 3)) if known.members else 0,
         steps=steps,
-        embedded=rng.choice((1, 2, 3)),
+        embedded=rng.choice(known.embedded),
         remote=rng.choice((0, 1, 2, 3)),
         features=features,
         workload=_workload(split(seed, profile, "workload"), known, features),
