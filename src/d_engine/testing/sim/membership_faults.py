@@ -219,9 +219,9 @@ def _many_changes(world: "World", rng: Random) -> Undo:
 
 @fault("disjoint_replacement", least=2 * SECOND)
 def _disjoint_replacement(world: "World", rng: Random) -> Undo:
-    """All voters at once are replaced by others."""
+    """All voters at once are replaced by others, who must be there to go on: an operator who forces more asks for it."""
     known = _known(world)
-    fit = [node for node in known.learners if node not in known.read_only]
+    fit = [node for node in known.learners if node not in known.read_only and node not in world.atlas.lost]
     if not fit:
         raise NotNow
     demoted = rng.random() < 0.5
