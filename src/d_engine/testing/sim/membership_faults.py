@@ -219,7 +219,7 @@ def _many_changes(world: "World", rng: Random) -> Undo:
 
 @fault("disjoint_replacement", least=2 * SECOND)
 def _disjoint_replacement(world: "World", rng: Random) -> Undo:
-    """All voters at once are replaced by others, who must be there to go on: an operator who forces more asks for it."""
+    """All voters at once are replaced by others, who must be there: it is forced."""
     known = _known(world)
     fit = [node for node in known.learners if node not in known.read_only and node not in world.atlas.lost]
     if not fit:
