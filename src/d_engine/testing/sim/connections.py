@@ -78,12 +78,13 @@ class ClientNetwork:
             if end.machine.id == node and self.reaches(end.machine):
                 self.events.after(self.delay(), end.lose, UnavailableError(f"node {node} ended"))
 
-    def reset(self) -> None:
-        """Something on the way forgets all connections."""
+    def reset(self, node: NodeId | None = None) -> None:
+        """Something on the way forgets all connections, or those with that node, and what is under way on them."""
         broken = UnavailableError("the connection was reset")
         for end in list(self.ends):
-            end.lose(broken)
-            end.other.lose(broken)
+            if node in (None, end.machine.id):
+                end.lose(broken)
+                end.other.lose(broken)
 
     async def dial(
         self,

@@ -77,6 +77,7 @@ class Fleet:
                 self._clients.pop(name).crash()
         for path in self.remote_paths():
             path.network.cut_off[node] = path.network.cut_off.get(node, 0) + 1
+            path.network.reset(node)
 
     def come_back(self, node: NodeId) -> None:
         """The opposite."""
