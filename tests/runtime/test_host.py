@@ -141,6 +141,24 @@ def test_a_batch_has_its_turn_at_once() -> None:
     assert told == ["batch", "turn", "end"]
 
 
+def test_after_a_standstill_sockets_are_read_before_the_turn() -> None:
+    """Scenario 34: a loop that stalled has not heard what is in its sockets. Who judges by the clock alone gives up a
+    healthy leader."""
+    scene = Scene()
+    told: list[str] = []
+
+    def batch() -> None:
+        scene.host.call_soon(lambda: told.append("turn"))
+        told.append("batch")
+
+    scene.host.set_timer(scene.time + 10 * MS)
+    scene.time += 10 * MS  # and the loop did not run
+    scene.host.run(batch)
+    assert told == ["batch"]
+    scene.loop.turn()
+    assert told == ["batch", "turn"]
+
+
 def test_what_a_turn_asks_for_comes_from_the_loop() -> None:
     """Else a node with much to do would not look at its sockets until it has done it."""
     scene = Scene()

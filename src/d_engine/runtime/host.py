@@ -56,7 +56,10 @@ class LoopHost:
     def run(self, function: Callable[[], None]) -> None:
         """Run what brings a whole batch, and then at once the turn that it asks for: there is nothing to wait for. For
         those who put something off to its end all of it is one turn. What a turn asks for comes with the loop's next
-        iteration, as does what sockets bring, because more may come from another one."""
+        iteration, as does what sockets bring, because more may come from another one.
+
+        When the timer is overdue there is something to wait for. The loop stood still, and what arrived meanwhile is
+        still to be read: a turn before that would take everybody for silent."""
         run_turn(partial(self._run, function))
 
     def _run(self, function: Callable[[], None]) -> None:
@@ -65,8 +68,12 @@ class LoopHost:
             function()
         finally:
             self._at_once = None
+            overdue = self._deadline is not None and self._deadline <= self.now()
             for turn in turns:
-                turn()
+                if overdue:
+                    self.call_soon(turn)
+                else:
+                    turn()
 
     def set_timer(self, deadline: Nanoseconds) -> None:
         self._deadline = deadline
