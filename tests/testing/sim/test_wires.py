@@ -25,7 +25,8 @@ class Room:
         self.trace = Trace()
         self.came: list[int] = []
         settings = NetworkSettings(stream=stream, encoded=0.5)
-        self.wires = Wires(self.events, Random(1), self.trace, settings, self.arrived)
+        self.strays: list[End] = []
+        self.wires = Wires(self.events, Random(1), self.trace, settings, self.arrived, self.strays.append)
         self.wires.add(*WAY, quality)
         self.end = self.connect()
 
@@ -54,6 +55,16 @@ def test_a_stream_keeps_order_and_loses_nothing() -> None:
     room = Room(Quality(jitter=5 * MILLISECOND, loss=0.3, duplicate=0.5, reorder=0.5), stream=True)
     room.send(0, 200)
     assert room.wait() == list(range(200))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_sends_to_a_closed_end_is_told(stream: bool) -> None:
+    """A kernel answers with a reset what belongs to no connection that it knows."""
+    room = Room(Quality(), stream)
+    room.end.other.open = False
+    room.send(0, 1)
+    room.wait()
+    assert room.strays == [room.end]
 
 
 def test_bare_links_lose_double_and_mix() -> None:

@@ -59,7 +59,7 @@ class Fabric:
         self.events = events
         self.rng = rng
         self.trace = trace
-        self.wires = Wires(events, rng, trace, settings, _arrived)
+        self.wires = Wires(events, rng, trace, settings, _arrived, self._reset)
         self.spy: Callable[[PeerMessage], bool] | None = None
         """Sees every message that leaves; one of which it says True is lost."""
         self.listening: dict[NodeId, SimNetwork] = {}
@@ -97,6 +97,12 @@ class Fabric:
         if end.open:
             self._shut(end)
             end.owner.endpoint.enter(end.owner.ended, end)
+
+    def _reset(self, end: End) -> None:
+        """What this end sent belongs to no connection that the other machine knows: it says so, at once."""
+        back = end.other.link
+        if end.open and end.peer not in self.dark and not back.blocked:
+            self.events.after(back.quality.latency, self._closed, end)
 
     def _shut(self, end: End) -> None:
         end.open = False

@@ -28,7 +28,8 @@ class NetworkSettings:
 
 
 class Wires:
-    """All directed links. `arrived(end, message)` is called at the end of the way, with the end that it came to."""
+    """All directed links. `arrived(end, message)` is called at the end of the way, with the end that it came to;
+    `strayed(end)`, with the end that sent, when there is nobody any more."""
 
     def __init__(
         self,
@@ -37,12 +38,14 @@ class Wires:
         trace: Trace,
         settings: NetworkSettings,
         arrived: Callable[[End, PeerMessage], None],
+        strayed: Callable[[End], None],
     ) -> None:
         self.settings = settings
         self._events = events
         self._rng = rng
         self._trace = trace
         self._arrived = arrived
+        self._strayed = strayed
         self.to_spoil = 0
         """So many of the next parts of snapshots arrive with a bit flipped."""
         self._links: dict[Way, Link] = {}
@@ -125,6 +128,7 @@ class Wires:
     def _arrive(self, end: End, message: PeerMessage, size: int) -> None:
         link, to = end.link, end.other
         if not to.open:
+            self._strayed(end)
             # Two connections have no order between them: what was sent on the old one may come late, to the same
             # process.
             gone = self.settings.stream or to.dropped
