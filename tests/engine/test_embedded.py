@@ -135,6 +135,30 @@ async def test_a_confirmed_read_looks_the_key_up_itself(data: Path, monkeypatch:
         assert len(asked) == 2
 
 
+async def test_a_read_that_asks_twice_has_its_time_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the midst of a change the engine is asked again, for what is left of the time."""
+    async with EmbeddedEngine(data) as engine:
+        client = engine.client
+        assert isinstance(client, EmbeddedClient)
+        await client.put("k", "v")
+        store, ask = client._store, client._ask
+        assert store is not None
+        times: list[float] = []
+
+        def noted(
+            query: bytes, consistency: str, min_revision: int | None, timeout: float | None
+        ) -> "asyncio.Future[bytes]":
+            assert timeout is not None
+            times.append(timeout)
+            return ask(query, consistency, min_revision, timeout)
+
+        monkeypatch.setattr(client, "_ask", noted)
+        monkeypatch.setattr(store, "epoch", store.epoch + 1)
+        assert await client.get("k", timeout=5.0) == b"v"
+        assert times[0] == 5.0
+        assert 0 < times[1] < 5.0
+
+
 async def test_a_confirmed_read_is_not_made_of_a_state_that_was_given_up(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ from d_engine.runtime.fork import ForkGuard
 READS_PER_TURN = 256
 """After so many reads without a task switch, one of them yields: they never suspend and would starve the loop."""
 
+_LEAST_SECONDS = 0.001
+
 
 class _Binding:
     """What one event loop uses of the engine."""
@@ -93,9 +95,7 @@ class EmbeddedClient(Client):
                     await self._yield()
                 return None if entry is None else entry.value
         entry = await self._get_confirmed(key, consistency, min_revision, timeout)
-        if entry is not _NOT_HERE:
-            return None if entry is None else entry.value
-        return await super().get(key, consistency=consistency, min_revision=min_revision, timeout=timeout)
+        return None if entry is None else entry.value
 
     async def get_entry(
         self,
@@ -111,12 +111,7 @@ class EmbeddedClient(Client):
                 if self._reads_this_turn >= READS_PER_TURN:
                     await self._yield()
                 return entry
-        entry = await self._get_confirmed(key, consistency, min_revision, timeout)
-        if entry is not _NOT_HERE:
-            return entry
-        return await super().get_entry(
-            key, consistency=consistency, min_revision=min_revision, timeout=timeout
-        )
+        return await self._get_confirmed(key, consistency, min_revision, timeout)
 
     def _get_here(self, key: Text, consistency: str, min_revision: int | None) -> KeyValue | None:
         """The entry, or `_NOT_HERE` if the engine's thread has to be asked. Written out, without helpers: this is the
@@ -144,20 +139,24 @@ class EmbeddedClient(Client):
         return entry
 
     async def _get_confirmed(
-        self, key: Text, consistency: str, min_revision: int | None, timeout: float | None
+        self, key: Text, consistency: Consistency, min_revision: int | None, timeout: float | None
     ) -> KeyValue | None:
-        """The entry, when the engine's thread has said that it may be read; `_NOT_HERE` if only that can look it up."""
+        """The entry, when the engine's thread has said that it may be read. What only that can look up, it does, in
+        what is left of the time."""
         store = self._store
-        if store is None:
-            return _NOT_HERE
-        data = self._key(key)
-        await self._ask(CONFIRMATION, consistency, min_revision, timeout)
-        epoch = store.epoch
-        entry = store.get(data)
-        # Whether the state is sound is looked at last: one that is given up after that was sound when it was read.
-        if epoch & 1 or store.epoch != epoch or self._health.closed:
-            return _NOT_HERE
-        return entry
+        if store is not None:
+            data, begin = self._key(key), boot_time_ns()
+            await self._ask(CONFIRMATION, consistency, min_revision, timeout)
+            epoch = store.epoch
+            entry = store.get(data)
+            # Whether the state is sound is looked at last: one that is given up after that was sound when it was read.
+            if not epoch & 1 and store.epoch == epoch and not self._health.closed:
+                return entry
+            given = timeout or self._node.config.client.request_timeout_s
+            timeout = max(given - (boot_time_ns() - begin) / 1e9, _LEAST_SECONDS)
+        return await super().get_entry(
+            key, consistency=consistency, min_revision=min_revision, timeout=timeout
+        )
 
     async def _yield(self) -> None:
         self._reads_this_turn = 0
